@@ -1,0 +1,267 @@
+"""One frozen :class:`Settings` out of flags, environment, files and defaults.
+
+Precedence: flag > environment (``STOCKPIPE_*``) > ``./stockpipe.toml`` >
+``~/.config/stockpipe/config.toml`` > AWS profile (region only) > default. Every value keeps its
+origin, and every value is checked when it is read: an error names origin, key and rule.
+"""
+
+from __future__ import annotations
+
+import configparser
+import difflib
+import os
+import re
+import tomllib
+import unicodedata
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from stockpipe.domain.names import STACK_RULE, valid_stack
+from stockpipe.domain.quote import InvalidQuote, parse_symbol
+from stockpipe.domain.rules import DEFAULT_RULES, CrossoverRule, InvalidRule, parse_rules
+from stockpipe.errors import ConfigError
+
+ENV_PREFIX = "STOCKPIPE_"
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d", re.ASCII)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_SECONDS = {"ms": Decimal("0.001"), "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration_s(text: str) -> float:
+    """Seconds in ``30s``, ``500ms``, ``1m``, ``2h`` or ``1d``; raises ValueError with the rule."""
+    match = _DURATION.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"must be a time like 30s, 500ms, 1m or 2h, got {text!r}")
+    seconds = Decimal(match[1]) * _SECONDS[match[2]]
+    if not 0 < seconds <= 366 * 86400:
+        raise ValueError(f"must be longer than 0 and at most 366d, got {text!r}")
+    return float(seconds)
+
+
+def _duration(value: object) -> object:
+    return duration_s(value) if isinstance(value, str) else value
+
+
+def _region(value: str) -> str:
+    if not _REGION.fullmatch(value):
+        raise ValueError(f"must be a region like us-east-2, got {value!r}")
+    return value
+
+
+def _stack(value: str) -> str:
+    if not valid_stack(value):
+        raise ValueError(f"must be {STACK_RULE}, got {value!r}")
+    return value
+
+
+def _symbols(value: object) -> object:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError("must be a list of symbols")
+    try:
+        return tuple(dict.fromkeys(parse_symbol(str(item)) for item in value))
+    except InvalidQuote as error:
+        raise ValueError(error.rule) from None
+
+
+def _rules(value: object) -> object:
+    if isinstance(value, tuple):
+        return value
+    if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
+        raise ValueError("must be [[rules]] tables")
+    try:
+        return parse_rules(value)
+    except InvalidRule as error:
+        raise ValueError(str(error)) from None
+
+
+Duration = Annotated[float, BeforeValidator(_duration)]
+
+
+class Settings(BaseModel):
+    """Everything that can be set. Times in seconds, ``anomaly_percent`` in percent."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, validate_default=True
+    )
+
+    target: Literal["local", "aws"] = Field("local", description="where the pipeline runs")
+    stack: Annotated[str, AfterValidator(_stack)] = Field(
+        "default", description="the copy of the pipeline that is meant"
+    )
+    region: Annotated[str, AfterValidator(_region)] = Field(
+        "us-east-2", description="the AWS region"
+    )
+    profile: str | None = Field(None, description="the AWS profile (target aws)")
+    account: Annotated[str, Field(pattern=r"^\d{12}$")] | None = Field(
+        None, description="refuse any other AWS account"
+    )
+    symbols: Annotated[tuple[str, ...], BeforeValidator(_symbols)] = Field(
+        ("AAPL",), description="what stream and tail mean when no symbol is named"
+    )
+    interval: Duration = Field(30.0, ge=0.5, description="time between two rounds of quotes")
+    anomaly_percent: Decimal = Field(
+        Decimal(5), gt=0, lt=1000, decimal_places=6, description="|change| above it is an anomaly"
+    )
+    notify_max_age: Annotated[float, BeforeValidator(_duration)] | Literal["off"] = Field(
+        3600.0, description="older crossings are recorded as muted; off publishes all of them"
+    )
+    batch_size: int = Field(500, ge=1, le=1000, description="records per invocation, at most")
+    stream_mode: Literal["on-demand", "provisioned"] = Field(
+        "on-demand", description="capacity mode of the Kinesis stream"
+    )
+    shards: int = Field(1, ge=1, le=100, description="shards of a provisioned stream")
+    log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = Field(
+        14, description="how long function logs are kept"
+    )
+    ttl_days: int | None = Field(
+        None, ge=1, le=3650, description="delete items this long after their quote (default: never)"
+    )
+    query_limit_mb: int = Field(
+        1024, ge=10, le=1_000_000, description="a query that would scan more is cut off"
+    )
+    tags: dict[str, str] = Field(default_factory=dict, description="added to every resource")
+    permissions_boundary: str | None = Field(
+        None, pattern=r"^arn:aws[a-z-]*:iam::\d{12}:policy/.+", description="ARN for both roles"
+    )
+    rules: Annotated[tuple[CrossoverRule, ...], BeforeValidator(_rules)] = Field(
+        DEFAULT_RULES, description="what is alerted: [[rules]] tables"
+    )
+
+
+class Configuration(BaseModel):
+    """Settings and, per key, where the value came from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+def config_files(environment: Mapping[str, str], directory: Path) -> list[Path]:
+    """The files that are read, the weakest first."""
+    base = environment.get("XDG_CONFIG_HOME") or os.path.join(
+        environment.get("HOME") or os.path.expanduser("~"), ".config"
+    )
+    return [Path(base) / "stockpipe" / "config.toml", directory / "stockpipe.toml"]
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> Configuration:
+    """Read every source and check every value. Flags that are None were not given.
+
+    Raises :class:`ConfigError` with origin, key and rule.
+    """
+    environment = os.environ if environment is None else environment
+    layers: list[tuple[str, dict[str, Any]]] = []
+    for path in config_files(environment, directory or Path.cwd()):
+        if path.is_file():
+            layers.append((str(path), _read_file(path)))
+    layers.append(("environment", _read_environment(environment)))
+    layers.append(("flag", {key: value for key, value in (flags or {}).items() if value is not None}))
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, layer in layers:
+        for key, value in layer.items():
+            _check(origin, key, value)
+            values[key] = value
+            origins[key] = f"{ENV_PREFIX}{key.upper()}" if origin == "environment" else origin
+    if "region" not in values and values.get("target", "local") == "aws":
+        region = _profile_region(environment, values.get("profile"))
+        if region:
+            values["region"] = region
+            origins["region"] = "AWS profile"
+            _check("AWS profile", "region", region)
+    settings = Settings(**values)
+    if settings.stream_mode == "on-demand" and "shards" in values:
+        raise ConfigError(
+            f"{origins['shards']}: shards: only a provisioned stream has them",
+            hint='Set stream_mode = "provisioned", or remove shards.',
+        )
+    return Configuration(
+        settings=settings,
+        origins={key: origins.get(key, "default") for key in Settings.model_fields},
+    )
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8", hint="Save it as UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """``STOCKPIPE_TARGET=aws`` sets ``target``; ``STOCKPIPE_HOME`` is a place, not a setting."""
+    values: dict[str, Any] = {}
+    for name, value in environment.items():
+        key = name[len(ENV_PREFIX) :].lower()
+        if name.startswith(ENV_PREFIX) and key != "home" and value != "":
+            if key in ("tags", "rules"):
+                raise ConfigError(f"{name}: {key} can only be set in a file")
+            values[key] = value
+    return values
+
+
+def _check(origin: str, key: str, value: Any) -> None:
+    """Check one value alone, so that the message can name its origin."""
+    name = f"{ENV_PREFIX}{key.upper()}" if origin == "environment" else key
+    where = name if origin in ("flag", "environment") else f"{origin}: {key}"
+    where = f"--{key}" if origin == "flag" else where
+    if key not in Settings.model_fields:
+        close = difflib.get_close_matches(key, Settings.model_fields, n=1)
+        raise ConfigError(
+            f"{where}: unknown setting",
+            hint=f"Did you mean {close[0]}?" if close else "See stockpipe config show.",
+        )
+    for text in _texts(value):
+        if text != text.strip():
+            raise ConfigError(f"{where}: has a space at its start or end: {ascii(text)}")
+        if any(unicodedata.category(character) in ("Cf", "Cc") for character in text):
+            raise ConfigError(f"{where}: has an invisible character: {ascii(text)}")
+    try:
+        Settings(**{key: value})
+    except ValidationError as error:
+        details = error.errors()[0]
+        message = details["msg"].removeprefix("Value error, ")
+        shown = "" if "got" in message else f", got {value!r}"
+        raise ConfigError(f"{where}: {message[0].lower() + message[1:]}{shown}") from None
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [text for item in value for text in _texts(item)]
+    if isinstance(value, dict):
+        return [text for pair in value.items() for item in pair for text in _texts(item)]
+    return []
+
+
+def _profile_region(environment: Mapping[str, str], profile: str | None) -> str | None:
+    """The region of the environment or of ``~/.aws/config``, without loading botocore."""
+    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    if region:
+        return region
+    name = profile or environment.get("AWS_PROFILE") or "default"
+    home = environment.get("HOME") or os.path.expanduser("~")
+    file = environment.get("AWS_CONFIG_FILE") or os.path.join(home, ".aws", "config")
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read(file, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError, OSError):
+        return None  # botocore reports a broken profile itself, with the better message
+    section = "default" if name == "default" else f"profile {name}"
+    return parser.get(section, "region", fallback=None)
