@@ -1,0 +1,1 @@
+"""Where quotes come from. A feed yields rounds of quotes; the producer does the rest."""
