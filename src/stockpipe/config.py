@@ -28,7 +28,13 @@ from stockpipe.errors import ConfigError
 ENV_PREFIX = "STOCKPIPE_"
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d", re.ASCII)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
-_SECONDS = {"ms": Decimal("0.001"), "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SECONDS: dict[str, Decimal | int] = {
+    "ms": Decimal("0.001"),
+    "s": 1,
+    "m": 60,
+    "h": 3600,
+    "d": 86400,
+}
 
 
 def duration_s(text: str) -> float:
@@ -145,10 +151,9 @@ class Configuration(BaseModel):
 
 def config_files(environment: Mapping[str, str], directory: Path) -> list[Path]:
     """The files that are read, the weakest first."""
-    base = environment.get("XDG_CONFIG_HOME") or os.path.join(
-        environment.get("HOME") or os.path.expanduser("~"), ".config"
-    )
-    return [Path(base) / "stockpipe" / "config.toml", directory / "stockpipe.toml"]
+    base = environment.get("XDG_CONFIG_HOME")
+    user = Path(base) if base else _home(environment) / ".config"
+    return [user / "stockpipe" / "config.toml", directory / "stockpipe.toml"]
 
 
 def load(
@@ -166,7 +171,9 @@ def load(
         if path.is_file():
             layers.append((str(path), _read_file(path)))
     layers.append(("environment", _read_environment(environment)))
-    layers.append(("flag", {key: value for key, value in (flags or {}).items() if value is not None}))
+    layers.append(
+        ("flag", {key: value for key, value in (flags or {}).items() if value is not None})
+    )
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for origin, layer in layers:
@@ -190,6 +197,11 @@ def load(
         settings=settings,
         origins={key: origins.get(key, "default") for key in Settings.model_fields},
     )
+
+
+def _home(environment: Mapping[str, str]) -> Path:
+    home = environment.get("HOME")
+    return Path(home) if home else Path.home()
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -228,9 +240,9 @@ def _check(origin: str, key: str, value: Any) -> None:
         )
     for text in _texts(value):
         if text != text.strip():
-            raise ConfigError(f"{where}: has a space at its start or end: {ascii(text)}")
+            raise ConfigError(f"{where}: has a space at its start or end: {text!a}")
         if any(unicodedata.category(character) in ("Cf", "Cc") for character in text):
-            raise ConfigError(f"{where}: has an invisible character: {ascii(text)}")
+            raise ConfigError(f"{where}: has an invisible character: {text!a}")
     try:
         Settings(**{key: value})
     except ValidationError as error:
@@ -256,8 +268,7 @@ def _profile_region(environment: Mapping[str, str], profile: str | None) -> str 
     if region:
         return region
     name = profile or environment.get("AWS_PROFILE") or "default"
-    home = environment.get("HOME") or os.path.expanduser("~")
-    file = environment.get("AWS_CONFIG_FILE") or os.path.join(home, ".aws", "config")
+    file = environment.get("AWS_CONFIG_FILE") or _home(environment) / ".aws" / "config"
     parser = configparser.RawConfigParser()
     try:
         parser.read(file, encoding="utf-8")

@@ -254,9 +254,7 @@ def normalise_timestamp(text: str, field: str = "timestamp") -> str:
     """
     match = _TIMESTAMP.fullmatch(text)
     if not match:
-        raise InvalidQuote(
-            field, f"must be ISO 8601 like 2022-03-14T13:30:00Z, got {_shown(text)}"
-        )
+        raise InvalidQuote(field, f"must be ISO 8601 like 2022-03-14T13:30:00Z, got {_shown(text)}")
     if not match[1]:
         raise InvalidQuote(field, f"has no time zone (add Z for UTC): {_shown(text)}")
     try:

@@ -59,9 +59,7 @@ def parse_rule(table: Mapping[str, Any]) -> CrossoverRule:
         if isinstance(value, bool) or not isinstance(value, int):
             raise InvalidRule(f"{key}: must be a whole number of readings, got {value!r}")
     if not 1 <= fast < slow <= MAX_SLOW:
-        raise InvalidRule(
-            f"fast, slow: must be 1 <= fast < slow <= {MAX_SLOW}, got {fast}, {slow}"
-        )
+        raise InvalidRule(f"fast, slow: must be 1 <= fast < slow <= {MAX_SLOW}, got {fast}, {slow}")
     symbols = table.get("symbols", [])
     if isinstance(symbols, str) or not isinstance(symbols, Iterable):
         raise InvalidRule("symbols: must be a list of symbols")

@@ -1,0 +1,197 @@
+"""Alert once: claim, publish, mark.
+
+A conditional write claims an alert for the length of a lease; only the claimant publishes, then
+marks it sent. A crash after the claim loses nothing (the lease ends and the record is delivered
+again); a crash between publish and mark is the one place where a message can go out twice, because
+SNS has no idempotency token for standard topics.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from stockpipe.domain.alerts import MUTED, PENDING, SENT, SUPERSEDED, Alert
+from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
+from stockpipe.domain.quote import moment_text, parse_moment
+from stockpipe.functions.faults import error_code
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_sns import SNSClient
+
+LEASE_S = 90
+"""Longer than the function's timeout (60 s): a claimant past its lease is no longer running."""
+
+_NUMBERS = frozenset({"price", "sma_fast", "sma_slow"})
+
+LEASED = "leased"
+KNOWN = "known"
+
+
+class AlertBook:
+    """The alerts of one stack: a table and the topic that they go out on."""
+
+    def __init__(
+        self,
+        dynamodb: DynamoDBClient,
+        sns: SNSClient,
+        *,
+        table: str,
+        topic_arn: str,
+        max_age_s: float | None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._dynamodb, self._sns, self._clock = dynamodb, sns, clock
+        self._table, self._topic_arn, self._max_age_s = table, topic_arn, max_age_s
+
+    def settle(self, alert: Alert) -> str:
+        """Bring one alert to its end: ``sent``, ``muted``, ``known`` (it was before) or ``leased``.
+
+        ``leased``: another invocation is publishing it; ask again later.
+        """
+        now = self._clock.now()
+        age_s = (now - parse_moment(alert.crossing.timestamp)).total_seconds()
+        muted = self._max_age_s is not None and age_s > self._max_age_s
+        if muted:
+            claim: dict[str, Any] = {"status": {"S": MUTED}}
+        else:
+            lease = int(now.timestamp()) + LEASE_S
+            claim = {"status": {"S": PENDING}, "lease_until": {"N": str(lease)}}
+        try:
+            before = self._claim(alert, claim)
+        except ClientError as error:
+            if error_code(error) != "ConditionalCheckFailedException":
+                raise
+            found: Any = error.response.get("Item")  # not in botocore's typed response
+            return self._refused(alert, found or {})
+        if muted:
+            return MUTED
+        if "sent_at" not in before:  # else it is true again after having been superseded
+            self._publish(alert)
+        self._mark_sent(alert, before.get("sent_at", {}).get("S"))
+        return SENT
+
+    def supersede(self, symbol: str, rule: str, first: str, last: str, true: set[str]) -> list[str]:
+        """Mark what was alerted between two timestamps (inclusive) and is no longer true.
+
+        ``true`` holds the ids that are. Returns the ids that were marked.
+        """
+        marked = []
+        pages = self._dynamodb.get_paginator("query").paginate(
+            TableName=self._table,
+            KeyConditionExpression="symbol = :symbol AND id BETWEEN :first AND :last",
+            ExpressionAttributeValues={
+                ":symbol": {"S": symbol},
+                ":first": {"S": first},
+                ":last": {"S": f"{last}#~"},
+            },
+            ConsistentRead=True,
+        )
+        for page in pages:
+            for item in page["Items"]:
+                found = item["id"]["S"]
+                if (
+                    item["rule"]["S"] == rule
+                    and item["status"]["S"] != SUPERSEDED
+                    and found not in true
+                ):
+                    self._set_status(symbol, found, SUPERSEDED)
+                    marked.append(found)
+        return marked
+
+    def _claim(self, alert: Alert, claim: dict[str, Any]) -> dict[str, Any]:
+        """Claim unless it is settled or leased; returns the item as it was before."""
+        values = {
+            name: {"N" if name in _NUMBERS else "S": value} for name, value in alert.facts().items()
+        } | claim
+        names = {f"#{name}": name for name in (*values, "lease_until", "status", "kind")}
+        assignments = ", ".join(f"#{name} = :{name}" for name in values)
+        answer = self._dynamodb.update_item(
+            TableName=self._table,
+            Key=self._key(alert.symbol, alert.id),
+            UpdateExpression=f"SET {assignments}",
+            ConditionExpression=(
+                "attribute_not_exists(#status) OR (#status = :superseded AND #kind = :kind)"
+                " OR (#status = :pending AND #lease_until < :now AND #kind = :kind)"
+            ),
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues={
+                **{f":{name}": value for name, value in values.items()},
+                ":superseded": {"S": SUPERSEDED},
+                ":pending": {"S": PENDING},
+                ":now": {"N": str(int(self._clock.now().timestamp()))},
+            },
+            ReturnValues="ALL_OLD",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+        return dict(answer.get("Attributes") or {})
+
+    def _refused(self, alert: Alert, found: dict[str, Any]) -> str:
+        """What a refused claim means."""
+        if found and found["kind"]["S"] != alert.crossing.kind:
+            # A late reading turned this very crossing around. The old one keeps a place in the
+            # history under an id of its own, and the way is free for the new one.
+            self._dynamodb.put_item(
+                TableName=self._table,
+                Item={
+                    **found,
+                    "id": {"S": f"{alert.id}#{found['kind']['S']}"},
+                    "status": {"S": SUPERSEDED},
+                },
+            )
+            self._dynamodb.delete_item(TableName=self._table, Key=self._key(alert.symbol, alert.id))
+            return self.settle(alert)
+        return LEASED if found.get("status", {}).get("S") == PENDING else KNOWN
+
+    def _publish(self, alert: Alert) -> None:
+        try:
+            self._sns.publish(
+                TopicArn=self._topic_arn,
+                Subject=alert.subject,
+                Message=alert.text,
+                MessageAttributes={
+                    name: {"DataType": "String", "StringValue": value}
+                    for name, value in alert.attributes.items()
+                },
+            )
+        except Exception:
+            self._release(alert)
+            raise
+
+    def _release(self, alert: Alert) -> None:
+        """End the lease now, so that the next delivery need not wait for it."""
+        self._dynamodb.update_item(
+            TableName=self._table,
+            Key=self._key(alert.symbol, alert.id),
+            UpdateExpression="SET lease_until = :over",
+            ConditionExpression="#status = :pending",
+            ExpressionAttributeNames={"#status": "status"},
+            ExpressionAttributeValues={":over": {"N": "0"}, ":pending": {"S": PENDING}},
+        )
+
+    def _mark_sent(self, alert: Alert, sent_at: str | None) -> None:
+        self._dynamodb.update_item(
+            TableName=self._table,
+            Key=self._key(alert.symbol, alert.id),
+            UpdateExpression="SET #status = :sent, sent_at = :at REMOVE lease_until",
+            ExpressionAttributeNames={"#status": "status"},
+            ExpressionAttributeValues={
+                ":sent": {"S": SENT},
+                ":at": {"S": sent_at or moment_text(self._clock.now())},
+            },
+        )
+
+    def _set_status(self, symbol: str, alert_id: str, status: str) -> None:
+        self._dynamodb.update_item(
+            TableName=self._table,
+            Key=self._key(symbol, alert_id),
+            UpdateExpression="SET #status = :status",
+            ExpressionAttributeNames={"#status": "status"},
+            ExpressionAttributeValues={":status": {"S": status}},
+        )
+
+    @staticmethod
+    def _key(symbol: str, alert_id: str) -> dict[str, Any]:
+        return {"symbol": {"S": symbol}, "id": {"S": alert_id}}

@@ -1,0 +1,224 @@
+"""StockTrendAnalysis: changed rows in, crossings found exactly, each alerted once.
+
+It acts on the symbols and timestamps *in the event*, reads the stored readings around them and
+judges every window that a changed row belongs to. Ids of alerts derive from the data, so judging
+again changes nothing; an alert that a late row makes wrong is marked superseded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from stockpipe.domain.alerts import Alert
+from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
+from stockpipe.domain.rules import CrossoverRule, parse_rules
+from stockpipe.functions.alerts import KNOWN, LEASED, AlertBook
+from stockpipe.functions.batch import batch_response, lowest, time_left
+from stockpipe.functions.faults import error_code, is_transient
+from stockpipe.functions.readings import Cluster, Readings
+from stockpipe.functions.telemetry import emit, metrics_line
+
+SETTLE_S = 60
+"""How long a row waits for its predecessor; past that, the predecessor was refused for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row of the table that was written. ``written_at`` in epoch seconds."""
+
+    seq: str
+    symbol: str
+    timestamp: str
+    written_at: float
+    modified: bool
+
+
+@dataclass
+class Outcome:
+    """What became of one batch."""
+
+    records: int = 0
+    settled: dict[str, int] = field(default_factory=dict)
+    alerts: list[str] = field(default_factory=list)
+    superseded: list[str] = field(default_factory=list)
+    handed_back: dict[str, str] = field(default_factory=dict)
+    """Why, by sequence number."""
+
+    @property
+    def failed(self) -> str | None:
+        return lowest(self.handed_back)
+
+
+class HandBack(Exception):
+    """A symbol cannot be judged yet; the text says why."""
+
+
+def changes(event: dict[str, Any]) -> list[Change]:
+    """Inserts and modifications, in stream order; removals (TTL) change no window that matters.
+
+    Raises ValueError for an event that is not of DynamoDB Streams.
+    """
+    try:
+        return [
+            Change(
+                seq=record["dynamodb"]["SequenceNumber"],
+                symbol=record["dynamodb"]["Keys"]["symbol"]["S"],
+                timestamp=record["dynamodb"]["Keys"]["timestamp"]["S"],
+                written_at=float(record["dynamodb"]["ApproximateCreationDateTime"]),
+                modified=record["eventName"] == "MODIFY",
+            )
+            for record in event["Records"]
+            if record["eventName"] in ("INSERT", "MODIFY")
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"this is no DynamoDB Streams event: {error!r} is missing") from None
+
+
+class TrendAnalysis:
+    """Judges batches of changes by rules."""
+
+    def __init__(
+        self,
+        readings: Readings,
+        book: AlertBook,
+        rules: Sequence[CrossoverRule],
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._readings, self._book, self._rules, self._clock = readings, book, rules, clock
+
+    def run(self, batch: Sequence[Change], left: Callable[[], float]) -> Outcome:
+        """Judge one batch; ``left()`` tells the seconds that remain for it."""
+        outcome = Outcome(records=len(batch))
+        by_symbol: dict[str, list[Change]] = {}
+        for change in batch:
+            by_symbol.setdefault(change.symbol, []).append(change)
+        for symbol, rows in by_symbol.items():
+            try:
+                if left() <= 0:
+                    raise HandBack("out of time")
+                self._judge(symbol, rows, outcome)
+            except HandBack as why:
+                self._hand_back(outcome, rows, str(why))
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                self._hand_back(outcome, rows, error_code(error))
+        return outcome
+
+    @staticmethod
+    def _hand_back(outcome: Outcome, rows: Sequence[Change], why: str) -> None:
+        first = lowest(row.seq for row in rows)
+        if first:
+            outcome.handed_back[first] = f"{rows[0].symbol}: {why}"
+
+    def _judge(self, symbol: str, rows: Sequence[Change], outcome: Outcome) -> None:
+        rules = [rule for rule in self._rules if rule.covers(symbol)]
+        if not rules:
+            return
+        timestamps = [row.timestamp for row in rows]
+        ordinary = timestamps == sorted(set(timestamps)) and not any(r.modified for r in rows)
+        for found in self._readings.clusters(symbol, timestamps, rules):
+            cluster = found
+            if self._young(rows):
+                cluster, missing = cluster.visible()
+                if missing:
+                    raise HandBack(f"{missing} is not visible yet")
+            if not cluster.stored:
+                continue
+            # Only a row that came late, out of order or changed can have made an alert wrong.
+            ordinary_here = ordinary and len(cluster.changed) == sum(
+                one.reading.timestamp >= cluster.changed[0] for one in cluster.stored
+            )
+            for rule in rules:
+                self._alert(symbol, rule, cluster, outcome, look_back=not ordinary_here)
+
+    def _alert(
+        self,
+        symbol: str,
+        rule: CrossoverRule,
+        cluster: Cluster,
+        outcome: Outcome,
+        *,
+        look_back: bool,
+    ) -> None:
+        alerts = [Alert(symbol, rule.name, crossing) for crossing in cluster.crossings(rule)]
+        if look_back:
+            outcome.superseded += self._book.supersede(
+                symbol, rule.name, *cluster.judged, {alert.id for alert in alerts}
+            )
+        for alert in alerts:
+            settled = self._book.settle(alert)
+            if settled == LEASED:
+                raise HandBack(f"{alert.id} is being published by another invocation")
+            outcome.settled[settled] = outcome.settled.get(settled, 0) + 1
+            if settled != KNOWN:
+                outcome.alerts.append(f"{symbol} {alert.id} {alert.crossing.kind} {settled}")
+
+    def _young(self, rows: Sequence[Change]) -> bool:
+        now = self._clock.now().timestamp()
+        return now - max(row.written_at for row in rows) < SETTLE_S
+
+
+def summary(outcome: Outcome, batch: Sequence[Change], clock: Clock) -> str:
+    """The log line of one batch."""
+    now = clock.now().timestamp()
+    oldest = min((change.written_at for change in batch), default=now)
+    return metrics_line(
+        os.environ["STACK"],
+        "trend",
+        {
+            "records": outcome.records,
+            "signals": len(outcome.alerts),
+            "lag_ms": max(0.0, (now - oldest) * 1000),
+        },
+        {
+            "settled": outcome.settled,
+            "alerts": outcome.alerts,
+            "superseded": outcome.superseded,
+            "handed_back_from": outcome.failed,
+            "why": outcome.handed_back,
+        },
+        clock=clock,
+    )
+
+
+def shipped_rules() -> tuple[CrossoverRule, ...]:
+    """The rules that this zip was built with."""
+    text = resources.files("stockpipe").joinpath("rules.json").read_text("utf-8")
+    return parse_rules(json.loads(text))
+
+
+@lru_cache(maxsize=1)
+def _analysis() -> TrendAnalysis:
+    """The analysis of this execution environment, out of its variables and its zip."""
+    config = Config(
+        connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3}
+    )
+    session = boto3.Session()
+    dynamodb = session.client("dynamodb", config=config)
+    max_age = os.environ["NOTIFY_MAX_AGE_S"]
+    book = AlertBook(
+        dynamodb,
+        session.client("sns", config=config),
+        table=os.environ["ALERTS_TABLE"],
+        topic_arn=os.environ["TOPIC_ARN"],
+        max_age_s=None if max_age == "off" else float(max_age),
+    )
+    return TrendAnalysis(Readings(dynamodb, os.environ["TABLE"]), book, shipped_rules())
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Lambda entry point: a DynamoDB Streams event in, the partial batch response out."""
+    batch = changes(event)
+    outcome = _analysis().run(batch, time_left(context))
+    emit(summary(outcome, batch, SYSTEM_CLOCK))
+    return batch_response(outcome.failed)
