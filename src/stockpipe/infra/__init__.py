@@ -1,0 +1,1 @@
+"""Provisioning without a state file: read what is there, compare, converge."""

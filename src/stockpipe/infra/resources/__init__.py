@@ -1,0 +1,1 @@
+"""One small class per kind of resource, one module per service."""

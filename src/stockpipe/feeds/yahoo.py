@@ -1,0 +1,355 @@
+"""Live quotes from Yahoo Finance: one request per round for the whole watch-list.
+
+The batch quote is a private API of yfinance; it and every other private part of that library are
+used in :class:`_YFinance` and nowhere else. Where Yahoo refuses the batch quote, each symbol's own
+history of today takes its place. What keeps quotes from coming is a :class:`Trouble`; the feed
+waits it out and says so once. It never makes up a price.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
+from stockpipe.domain.quote import InvalidQuote, Quote, moment_text, parse_symbol, quote_from_fields
+from stockpipe.domain.retry import backoff
+from stockpipe.errors import FeedError, UsageError
+from stockpipe.feeds.base import Round
+
+LONGEST_PAUSE_S = 300.0
+"""In trouble, the bound of the jitter on top of the interval."""
+_CONNECT_TIMEOUT_S = 5
+_TIMEOUT_S = 10
+_BATCH_URL = "https://query1.finance.yahoo.com/v7/finance/quote"
+_OTHER_FORM = "an answer of another form than a quote's"
+
+Entry = dict[str, Any]
+"""One symbol in the batch quote's own field names (``regularMarketPrice``, ...)."""
+
+_OUTAGES = {
+    "limited": "Yahoo limits our requests ({}); asking less often until it answers again.",
+    "unreachable": "Yahoo cannot be reached ({}); trying again, less and less often.",
+    "unusable": "Yahoo's answers are of no use ({}); trying again, less and less often.",
+    "batch": "Yahoo refuses to quote all symbols at once ({}); asking for one after the other.",
+}
+_RECOVERED = "Yahoo answers as usual again."
+
+
+class Trouble(Exception):
+    """Why no quote came, in a few words, and of which kind.
+
+    ``limited``: asked too often. ``unreachable``: nothing answered. ``unusable``: what answered is
+    no quote. ``unknown``: Yahoo has no such symbol.
+    """
+
+    def __init__(
+        self, kind: Literal["limited", "unreachable", "unusable", "unknown"], why: str
+    ) -> None:
+        super().__init__(why)
+        self.kind = kind
+
+
+class YahooApi(Protocol):
+    """What the feed asks of Yahoo. Both calls raise :class:`Trouble` and nothing else."""
+
+    def batch(self, symbols: Sequence[str]) -> Any:
+        """The batch quote's JSON as it came."""
+        ...
+
+    def today(self, symbol: str) -> Entry:
+        """The latest state of one symbol, out of its history of today."""
+        ...
+
+
+class YahooFeed:
+    """The latest quotes of ``symbols``, every ``interval_s`` seconds, without end.
+
+    Symbols are checked against the record's rule and by Yahoo's first answer, and raise
+    :class:`UsageError` where they fail. :class:`FeedError` is raised only when the very first
+    request finds no network. From then on trouble lengthens the pauses, and ends by itself.
+    """
+
+    source = "yahoo"
+    live = True
+    total: int | None = None
+
+    def __init__(
+        self,
+        symbols: Sequence[str],
+        interval_s: float,
+        clock: Clock = SYSTEM_CLOCK,
+        api: YahooApi | None = None,
+    ) -> None:
+        try:
+            self._symbols = tuple(dict.fromkeys(parse_symbol(symbol) for symbol in symbols))
+        except InvalidQuote as error:
+            raise UsageError(str(error)) from None
+        self._interval_s = interval_s
+        self._clock = clock
+        self._api: YahooApi = api or _YFinance()
+        self._first = True
+        self._turn = 0
+        self._known: set[str] = set()
+        self._latest: dict[str, str] = {}
+        self._said: set[str] = set()
+        self._notices: list[str] = []
+
+    def rounds(self) -> Iterator[Round]:
+        """One round per look at Yahoo, the first at once; see the class for what is raised.
+
+        A round without quotes and without unchanged ones is a look that failed: whoever counts
+        rounds should not count it.
+        """
+        pauses: Iterator[float] | None = None
+        while True:
+            round_, calm = self._look()
+            yield round_
+            if calm:
+                pauses = None
+                self._clock.sleep(self._interval_s)
+            else:
+                base_s = max(1.0, self._interval_s)
+                pauses = pauses or backoff(base_s, max(base_s, LONGEST_PAUSE_S))
+                self._clock.sleep(self._interval_s + next(pauses))
+
+    def _look(self) -> tuple[Round, bool]:
+        """A round, and whether the next look may come after the plain interval."""
+        quotes: list[Quote] = []
+        states: dict[str, str] = {}
+        unchanged = 0
+        try:
+            answers, calm = self._answers()
+        except Trouble as trouble:
+            self._say_once(trouble.kind, _OUTAGES[trouble.kind].format(trouble))
+            answers, calm = {}, False
+        now = self._clock.now()
+        for symbol, answer in answers.items():
+            try:
+                if isinstance(answer, Trouble):
+                    raise answer
+                if isinstance(state := answer.get("marketState"), str):
+                    states[symbol] = state
+                quote = _quote(symbol, answer, now)
+            except (Trouble, InvalidQuote) as problem:
+                self._say_once(symbol, f"{symbol} is left out for now ({problem}).")
+                continue
+            if symbol in self._said:
+                self._said.remove(symbol)
+                self._notices.append(f"{symbol} has quotes again.")
+            # Older as well: one of Yahoo's many servers may lag behind what another has said.
+            if quote.timestamp <= self._latest.get(symbol, ""):
+                unchanged += 1
+            else:
+                self._latest[symbol] = quote.timestamp
+                quotes.append(quote)
+        notices, self._notices = tuple(self._notices), []
+        return Round(tuple(quotes), unchanged, states, notices), calm
+
+    def _answers(self) -> tuple[dict[str, Entry | Trouble], bool]:
+        """What Yahoo says of each symbol, and whether it let us ask for all of them."""
+        calm = True
+        try:
+            answers = self._batch()
+        except Trouble as trouble:
+            if trouble.kind != "unusable":
+                raise
+            self._say_once("batch", _OUTAGES["batch"].format(trouble))
+            answers, calm = self._one_by_one()
+        else:
+            if not self._said.isdisjoint(_OUTAGES):
+                self._said -= _OUTAGES.keys()
+                self._notices.append(_RECOVERED)
+        troubles = {key: value for key, value in answers.items() if isinstance(value, Trouble)}
+        unknown = {key for key, trouble in troubles.items() if trouble.kind == "unknown"}
+        if strangers := sorted(unknown - self._known):
+            raise UsageError(
+                f"Yahoo has no quote for {', '.join(strangers)}.",
+                hint="Look the symbol up at https://finance.yahoo.com/lookup/",
+            )
+        self._known |= answers.keys() - troubles.keys()
+        if len(troubles) == len(answers):
+            raise Trouble("unusable", str(next(iter(troubles.values()))))
+        return answers, calm
+
+    def _batch(self) -> dict[str, Entry | Trouble]:
+        """All symbols in one request."""
+        first, self._first = self._first, False
+        try:
+            payload = self._api.batch(self._symbols)
+        except Trouble as trouble:
+            if first and trouble.kind == "unreachable":
+                raise FeedError(
+                    f"Yahoo could not be reached: {trouble}.",
+                    hint="Check the network and the proxy settings. Without a network, "
+                    "`stockpipe stream --source replay:sample --speed max` works.",
+                ) from trouble
+            raise
+        entries = _entries(payload)
+        if self._known and entries.keys().isdisjoint(self._symbols):
+            raise Trouble("unusable", "an answer without quotes")
+        missing = Trouble("unknown", "Yahoo has no quote of it")
+        return {symbol: entries.get(symbol, missing) for symbol in self._symbols}
+
+    def _one_by_one(self) -> tuple[dict[str, Entry | Trouble], bool]:
+        """Each symbol by itself, up to where Yahoo stops answering; the next round begins there."""
+        answers: dict[str, Entry | Trouble] = {}
+        for symbol in self._symbols[self._turn :] + self._symbols[: self._turn]:
+            try:
+                answers[symbol] = self._api.today(symbol)
+            except Trouble as trouble:
+                if trouble.kind in ("limited", "unreachable"):
+                    if not answers:
+                        raise
+                    self._say_once(trouble.kind, _OUTAGES[trouble.kind].format(trouble))
+                    self._turn = self._symbols.index(symbol)
+                    return answers, False
+                answers[symbol] = trouble
+        return answers, True
+
+    def _say_once(self, key: str, notice: str) -> None:
+        """``key`` is a symbol or a kind of outage; it may be said again once it is over."""
+        if key not in self._said:
+            self._said.add(key)
+            self._notices.append(notice)
+
+
+def _entries(payload: Any) -> dict[str, Entry]:
+    """The batch quote's entries that have a price, by symbol; raises :class:`Trouble`."""
+    try:
+        return {
+            entry["symbol"].upper(): entry
+            for entry in payload["quoteResponse"]["result"]
+            if entry.get("regularMarketPrice") is not None
+        }
+    except (AttributeError, LookupError, TypeError):
+        raise Trouble("unusable", _OTHER_FORM) from None
+
+
+def _quote(symbol: str, entry: Entry, now: datetime) -> Quote:
+    """The record of an entry; raises :class:`InvalidQuote`, naming the field and the rule."""
+    offset_ms = entry.get("gmtOffSetMilliseconds")
+    return quote_from_fields(
+        {
+            "symbol": symbol,
+            "open": _number(entry.get("regularMarketOpen")),
+            "high": _number(entry.get("regularMarketDayHigh")),
+            "low": _number(entry.get("regularMarketDayLow")),
+            "price": _number(entry.get("regularMarketPrice")),
+            # Zero or absent on a first day of trading: the record's null.
+            "previous_close": _number(entry.get("regularMarketPreviousClose")) or None,
+            "volume": _number(entry.get("regularMarketVolume")),
+            "timestamp": _time(entry.get("regularMarketTime")),
+            "ingested_at": moment_text(now),
+            "source": YahooFeed.source,
+            "utc_offset_s": offset_ms // 1000 if isinstance(offset_ms, int) else None,
+        },
+        arrived_at=now,
+    )
+
+
+def _number(value: Any) -> Any:
+    """A float as the decimal that its writer meant; NaN and Infinity, Yahoo's blanks, as None."""
+    if isinstance(value, float):
+        return Decimal(str(value)) if math.isfinite(value) else None
+    return value
+
+
+def _time(value: Any) -> str:
+    """Unix seconds as the record's text; a symbol that has never traded has 0 or none."""
+    if isinstance(value, int | float) and 0 < value < 2**36:
+        return moment_text(datetime.fromtimestamp(value, UTC))
+    raise InvalidQuote("timestamp", f"must be Unix seconds, got {value!r:.40}")
+
+
+class _YFinance:
+    """Yahoo through yfinance 1.7, which is loaded and set up at the first question."""
+
+    def batch(self, symbols: Sequence[str]) -> Any:
+        query = {"symbols": ",".join(symbols), "formatted": "false"}
+        with _translated():
+            return self._data.get_raw_json(_BATCH_URL, params=query, timeout=_TIMEOUT_S)
+
+    def today(self, symbol: str) -> Entry:
+        import yfinance
+
+        with _translated():
+            # A fresh Ticker: one that is kept would answer from its cache for ever.
+            ticker = yfinance.Ticker(symbol, session=self._data._session)
+            # Its zone is used for nothing here, but asking for it would double the requests and
+            # keep a failed answer for as long as the process lives.
+            ticker._tz = "UTC"
+            bars = ticker.history(period="1d", interval="1m", auto_adjust=False, actions=False)
+            if bars.empty:
+                raise Trouble("unusable", "no prices of today")
+            # Time, price and day range are one reading's; only the open has to come from a bar.
+            state = dict(ticker.get_history_metadata())
+            return state | {
+                "regularMarketOpen": float(bars["Open"].iloc[0]),
+                "regularMarketPreviousClose": state.get("previousClose"),
+                "regularMarketTime": state["regularMarketTime"].timestamp(),
+                "gmtOffSetMilliseconds": state["gmtoffset"] * 1000,
+            }
+
+    @cached_property
+    def _data(self) -> Any:
+        """yfinance's one client of Yahoo, set up to raise, to keep quiet and to leave no files."""
+        import yfinance
+        from curl_cffi import CurlOpt, requests
+        from yfinance.data import YfData
+
+        logger = logging.getLogger("yfinance")
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False
+        warnings.filterwarnings("ignore", module="yfinance")
+        yfinance.config.debug.hide_exceptions = False
+        # A folder that cannot exist switches the caches of cookies and zones on disk off. They save
+        # one request per start, and fail where HOME is missing, read-only, full or shared.
+        yfinance.set_tz_cache_location(str(Path(os.devnull) / "yfinance"))
+        # Without these, cookie, consent and crumb wait 30 s each, whatever timeout is asked for.
+        limits = {
+            CurlOpt.CONNECTTIMEOUT_MS: _CONNECT_TIMEOUT_S * 1000,
+            CurlOpt.TIMEOUT_MS: _TIMEOUT_S * 1000,
+        }
+        return YfData(session=requests.Session(impersonate="chrome", curl_options=limits))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Everything that yfinance and what is below it raises about an answer, as trouble."""
+    from yfinance.exceptions import YFException, YFPricesMissingError, YFRateLimitError
+
+    try:
+        yield
+    except YFRateLimitError as error:
+        raise Trouble("limited", "HTTP 429") from error
+    except YFPricesMissingError as error:
+        # The reason is Yahoo's own text; without one it knows the symbol, but has no bars.
+        if "No data found" in (error.yahoo_reason or ""):
+            raise Trouble("unknown", "Yahoo has no quote of it") from error
+        raise Trouble("unusable", error.yahoo_reason or "no prices of today") from error
+    except OSError as error:
+        raise _transport_trouble(error) from error
+    except (YFException, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
+        raise Trouble("unusable", _OTHER_FORM) from e
+
+
+def _transport_trouble(error: OSError) -> Trouble:
+    """``error`` is curl's; its response has status 0 where nothing has arrived."""
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    if status >= 400:
+        return Trouble("limited" if status == 429 else "unusable", f"HTTP {status}")
+    if status:
+        return Trouble("unusable", "an answer that was cut off")
+    words = re.search(r"curl: \(\d+\) (.+?)\.? See https", str(error))
+    return Trouble("unreachable", words[1] if words else type(error).__name__)

@@ -1,0 +1,110 @@
+"""What a resource is: something that can read itself live, and say what it should be.
+
+Everything else (comparing, ordering, running in parallel, resuming) is generic and lives in
+``plan`` and ``apply``. There is no state file: the truth is what ``read`` returns.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from botocore.exceptions import ClientError
+
+from stockpipe.aws import Aws
+from stockpipe.domain.names import VERSION_TAG, Names
+from stockpipe.functions.faults import error_code
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A resource as it stands: comparable settings, and whether its tags say that it is ours."""
+
+    settings: Mapping[str, Any]
+    ours: bool
+    arn: str
+    state: str = "active"
+    """``active``, or the service's own word while it is on its way there."""
+
+
+@dataclass
+class Resource(ABC):
+    """One resource. ``needs`` holds the ids of those that must exist before it."""
+
+    kind: ClassVar[str]
+    holds_data: ClassVar[bool] = False
+    replace_on: ClassVar[frozenset[str]] = frozenset()
+    """Settings that cannot be changed in place."""
+
+    aws: Aws
+    name: str
+    needs: tuple[str, ...] = field(default=(), kw_only=True)
+    tags: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def names(self) -> Names:
+        return self.aws.names
+
+    @property
+    def stable_tags(self) -> dict[str, str]:
+        """The tags that are compared: an upgrade alone must not touch every resource."""
+        return {key: value for key, value in self.tags.items() if key != VERSION_TAG}
+
+    @abstractmethod
+    def desired(self) -> dict[str, Any]:
+        """The settings as they should be, in the shape that ``read`` returns them."""
+
+    @abstractmethod
+    def read(self) -> Live | None:
+        """The live resource, or None where there is none."""
+
+    @abstractmethod
+    def create(self) -> None:
+        """Create it, tags in the create call itself, and wait until it can be used."""
+
+    @abstractmethod
+    def update(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
+        """Change just these settings, given as (old, new)."""
+
+    @abstractmethod
+    def delete(self) -> None:
+        """Delete it and wait until it is gone; what is gone already is no error."""
+
+    def is_ours(self, tags: Mapping[str, str]) -> bool:
+        """Both identity tags must match; ``stockpipe:version`` and others are informative."""
+        return all(tags.get(key) == value for key, value in self.names.tags.items())
+
+
+def absent_is_none(call: Callable[[], Any], *codes: str) -> Any:
+    """The call's answer, or None where the service says that there is no such thing."""
+    try:
+        return call()
+    except ClientError as error:
+        if error_code(error) in codes:
+            return None
+        raise
+
+
+def document(value: str | Mapping[str, Any]) -> Any:
+    """A policy document as comparable data, whether the service returns text or a structure."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def tag_map(tags: list[dict[str, str]] | None) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in tags or []}
+
+
+def matching(live: Mapping[str, str], desired: Mapping[str, str]) -> dict[str, str]:
+    """The live values of the desired tags: tags that others add are none of our business."""
+    return {key: live[key] for key in desired if key in live}

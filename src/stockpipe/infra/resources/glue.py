@@ -1,0 +1,139 @@
+"""What Athena knows of the archive: a database, and a table with partition projection.
+
+With projection Athena derives the days from the query's conditions: no crawler, no MSCK, no
+partition to register. https://docs.aws.amazon.com/athena/latest/ug/partition-projection.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stockpipe.domain.names import REGION_TAG, STACK_TAG
+from stockpipe.infra.resource import Live, Resource, absent_is_none, matching
+
+SERDE = "org.apache.hive.hcatalog.data.JsonSerDe"
+INPUT_FORMAT = "org.apache.hadoop.mapred.TextInputFormat"
+OUTPUT_FORMAT = "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat"
+
+
+@dataclass
+class Database(Resource):
+    """A Glue database. Its identity stands in its tags, and in its parameters for the reader."""
+
+    kind = "database"
+
+    def desired(self) -> dict[str, Any]:
+        return {"tags": self.stable_tags}
+
+    def read(self) -> Live | None:
+        glue = self.aws.client("glue")
+        answer = absent_is_none(
+            lambda: glue.get_database(Name=self.name), "EntityNotFoundException"
+        )
+        if answer is None:
+            return None
+        arn = self.names.database_arn
+        tags = glue.get_tags(ResourceArn=arn)["Tags"]
+        return Live({"tags": matching(tags, self.stable_tags)}, self.is_ours(tags), arn)
+
+    def create(self) -> None:
+        self.aws.client("glue").create_database(
+            DatabaseInput={"Name": self.name, "Description": "Made by stockpipe"},
+            Tags=dict(self.tags),
+        )
+
+    def update(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
+        self.aws.client("glue").tag_resource(
+            ResourceArn=self.names.database_arn, TagsToAdd=dict(self.tags)
+        )
+
+    def delete(self) -> None:
+        glue = self.aws.client("glue")
+        absent_is_none(lambda: glue.delete_database(Name=self.name), "EntityNotFoundException")
+
+
+@dataclass
+class CatalogTable(Resource):
+    """The table over ``location``; tables take no tags, so a parameter marks it as ours."""
+
+    kind = "catalog-table"
+
+    database: str = ""
+    location: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
+
+    def desired(self) -> dict[str, Any]:
+        return {
+            "location": self.location,
+            "columns": [list(column) for column in self.columns],
+            "serde": SERDE,
+            "parameters": self._parameters(),
+        }
+
+    def _parameters(self) -> dict[str, str]:
+        return {
+            STACK_TAG: self.names.stack,
+            REGION_TAG: self.names.region,
+            "EXTERNAL": "TRUE",
+            "classification": "json",
+            "projection.enabled": "true",
+            "projection.day.type": "date",
+            "projection.day.format": "yyyy-MM-dd",
+            "projection.day.range": "1970-01-01,NOW+1DAYS",
+            "projection.day.interval": "1",
+            "projection.day.interval.unit": "DAYS",
+            "storage.location.template": f"{self.location}day=${{day}}",
+        }
+
+    def read(self) -> Live | None:
+        glue = self.aws.client("glue")
+        answer = absent_is_none(
+            lambda: glue.get_table(DatabaseName=self.database, Name=self.name),
+            "EntityNotFoundException",
+        )
+        if answer is None:
+            return None
+        table = answer["Table"]
+        storage = table["StorageDescriptor"]
+        parameters = table.get("Parameters", {})
+        return Live(
+            settings={
+                "location": storage["Location"],
+                "columns": [[column["Name"], column["Type"]] for column in storage["Columns"]],
+                "serde": storage["SerdeInfo"]["SerializationLibrary"],
+                "parameters": matching(parameters, self._parameters()),
+            },
+            ours=self.is_ours(parameters),
+            arn=self.names.glue_table_arn,
+        )
+
+    def create(self) -> None:
+        self.aws.client("glue").create_table(DatabaseName=self.database, TableInput=self._input())
+
+    def update(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
+        self.aws.client("glue").update_table(DatabaseName=self.database, TableInput=self._input())
+
+    def delete(self) -> None:
+        glue = self.aws.client("glue")
+        absent_is_none(
+            lambda: glue.delete_table(DatabaseName=self.database, Name=self.name),
+            "EntityNotFoundException",
+        )
+
+    def _input(self) -> dict[str, Any]:
+        return {
+            "Name": self.name,
+            "Description": "Raw quotes, one JSON object per line; made by stockpipe",
+            "TableType": "EXTERNAL_TABLE",
+            "Parameters": self._parameters(),
+            "PartitionKeys": [{"Name": "day", "Type": "string"}],
+            "StorageDescriptor": {
+                "Columns": [{"Name": name, "Type": kind} for name, kind in self.columns],
+                "Location": self.location,
+                "InputFormat": INPUT_FORMAT,
+                "OutputFormat": OUTPUT_FORMAT,
+                "SerdeInfo": {"SerializationLibrary": SERDE},
+            },
+        }

@@ -1,0 +1,131 @@
+"""The stream of quotes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stockpipe.infra.resource import Live, Resource, absent_is_none, matching
+from stockpipe.infra.waiting import await_gone, await_state
+
+KEY = "alias/aws/kinesis"
+
+
+@dataclass
+class Stream(Resource):
+    """A Kinesis stream; ``shards`` counts for the provisioned mode only."""
+
+    kind = "stream"
+    holds_data = True
+
+    mode: str = "on-demand"
+    shards: int = 1
+    retention_hours: int = 24
+
+    def desired(self) -> dict[str, Any]:
+        provisioned = self.mode == "provisioned"
+        return {
+            "mode": self.mode,
+            "retention_hours": self.retention_hours,
+            "encryption_key": KEY,
+            "tags": self.stable_tags,
+            **({"shards": self.shards} if provisioned else {}),
+        }
+
+    def read(self) -> Live | None:
+        kinesis = self.aws.client("kinesis")
+        answer = absent_is_none(
+            lambda: kinesis.describe_stream_summary(StreamName=self.name),
+            "ResourceNotFoundException",
+        )
+        if answer is None:
+            return None
+        summary = answer["StreamDescriptionSummary"]
+        if summary["StreamStatus"] == "DELETING":
+            await_gone(self.id, self._status)
+            return None
+        tags = {
+            tag["Key"]: tag["Value"]
+            for tag in kinesis.list_tags_for_stream(StreamName=self.name)["Tags"]
+        }
+        mode = summary.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED")
+        return Live(
+            settings={
+                "mode": mode.lower().replace("_", "-"),
+                "shards": summary["OpenShardCount"],
+                "retention_hours": summary["RetentionPeriodHours"],
+                "encryption_key": summary.get("KeyId"),
+                "tags": matching(tags, self.stable_tags),
+            },
+            ours=self.is_ours(tags),
+            arn=summary["StreamARN"],
+            state=summary["StreamStatus"].lower(),
+        )
+
+    def create(self) -> None:
+        mode = self.mode.upper().replace("-", "_")
+        self.aws.client("kinesis").create_stream(
+            StreamName=self.name,
+            StreamModeDetails={"StreamMode": mode},
+            Tags=dict(self.tags),
+            **({"ShardCount": self.shards} if mode == "PROVISIONED" else {}),
+        )
+        self._await_active()
+        live = self.read()
+        if live:
+            self.update(
+                {
+                    name: (live.settings.get(name), wanted)
+                    for name, wanted in self.desired().items()
+                    if live.settings.get(name) != wanted
+                }
+            )
+
+    def update(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
+        kinesis = self.aws.client("kinesis")
+        if "tags" in changes:
+            kinesis.add_tags_to_stream(StreamName=self.name, Tags=dict(self.tags))
+        if "mode" in changes:
+            kinesis.update_stream_mode(
+                StreamARN=self.names.stream_arn,
+                StreamModeDetails={"StreamMode": self.mode.upper().replace("-", "_")},
+            )
+            self._await_active()
+        if "shards" in changes:
+            kinesis.update_shard_count(
+                StreamName=self.name,
+                TargetShardCount=self.shards,
+                ScalingType="UNIFORM_SCALING",
+            )
+            self._await_active()
+        if "retention_hours" in changes:
+            old, new = changes["retention_hours"]
+            change = (
+                kinesis.increase_stream_retention_period
+                if new > old
+                else kinesis.decrease_stream_retention_period
+            )
+            change(StreamName=self.name, RetentionPeriodHours=new)
+            self._await_active()
+        if "encryption_key" in changes:
+            kinesis.start_stream_encryption(StreamName=self.name, EncryptionType="KMS", KeyId=KEY)
+            self._await_active()
+
+    def delete(self) -> None:
+        kinesis = self.aws.client("kinesis")
+        absent_is_none(
+            lambda: kinesis.delete_stream(StreamName=self.name, EnforceConsumerDeletion=True),
+            "ResourceNotFoundException",
+        )
+        await_gone(self.id, self._status)
+
+    def _status(self) -> str | None:
+        answer = absent_is_none(
+            lambda: self.aws.client("kinesis").describe_stream_summary(StreamName=self.name),
+            "ResourceNotFoundException",
+        )
+        return answer and str(answer["StreamDescriptionSummary"]["StreamStatus"])
+
+    def _await_active(self) -> None:
+        await_state(self.id, self._status, "ACTIVE")

@@ -1,0 +1,264 @@
+"""The two functions and the mappings that feed them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from stockpipe.errors import ProvisionError
+from stockpipe.infra.bundle import Bundle
+from stockpipe.infra.resource import Live, Resource, absent_is_none, matching
+from stockpipe.infra.waiting import await_gone, await_state
+
+RUNTIME = "python3.13"
+ARCHITECTURE = "arm64"
+MEMORY_MB = 256
+TIMEOUT_S = 60
+
+
+@dataclass
+class Function(Resource):
+    """A function out of the one zip."""
+
+    kind = "function"
+    replace_on = frozenset({"architecture"})
+
+    handler: str = ""
+    role: str = ""
+    log_group: str = ""
+    bundle: Bundle = field(default_factory=lambda: Bundle(b""))
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def desired(self) -> dict[str, Any]:
+        return {
+            "code": self.bundle.code_sha256,
+            "handler": self.handler,
+            "role": self.names.role_arn(self.role),
+            "runtime": RUNTIME,
+            "architecture": ARCHITECTURE,
+            "memory_mb": MEMORY_MB,
+            "timeout_s": TIMEOUT_S,
+            "environment": self.environment,
+            "tags": self.stable_tags,
+        }
+
+    def read(self) -> Live | None:
+        answer = absent_is_none(
+            lambda: self.aws.client("lambda").get_function(FunctionName=self.name),
+            "ResourceNotFoundException",
+        )
+        if answer is None:
+            return None
+        configuration, tags = answer["Configuration"], answer.get("Tags", {})
+        return Live(
+            settings={
+                "code": configuration["CodeSha256"],
+                "handler": configuration["Handler"],
+                "role": configuration["Role"],
+                "runtime": configuration["Runtime"],
+                "architecture": configuration.get("Architectures", ["x86_64"])[0],
+                "memory_mb": configuration["MemorySize"],
+                "timeout_s": configuration["Timeout"],
+                "environment": configuration.get("Environment", {}).get("Variables", {}),
+                "tags": matching(tags, self.stable_tags),
+            },
+            ours=self.is_ours(tags),
+            arn=configuration["FunctionArn"],
+            state=str(configuration.get("State", "Active")).lower(),
+        )
+
+    def create(self) -> None:
+        self.aws.client("lambda").create_function(
+            FunctionName=self.name,
+            Code={"ZipFile": self.bundle.data},
+            Architectures=[ARCHITECTURE],
+            Description="Made by stockpipe",
+            Tags=dict(self.tags),
+            **self._configuration(),
+        )
+        self._await_settled()
+
+    def update(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
+        client = self.aws.client("lambda")
+        if "tags" in changes:
+            client.tag_resource(Resource=self.names.function_arn(self.name), Tags=dict(self.tags))
+        if set(changes) - {"tags", "code"}:
+            client.update_function_configuration(FunctionName=self.name, **self._configuration())
+            self._await_settled()
+        if "code" in changes:
+            client.update_function_code(
+                FunctionName=self.name,
+                ZipFile=self.bundle.data,
+                Architectures=[ARCHITECTURE],
+            )
+            self._await_settled()
+
+    def delete(self) -> None:
+        client = self.aws.client("lambda")
+        absent_is_none(
+            lambda: client.delete_function(FunctionName=self.name), "ResourceNotFoundException"
+        )
+
+    def _configuration(self) -> dict[str, Any]:
+        return {
+            "Role": self.names.role_arn(self.role),
+            "Handler": self.handler,
+            "Runtime": RUNTIME,
+            "MemorySize": MEMORY_MB,
+            "Timeout": TIMEOUT_S,
+            "Environment": {"Variables": self.environment},
+        }
+
+    def _await_settled(self) -> None:
+        def state() -> str:
+            found = self.aws.client("lambda").get_function_configuration(FunctionName=self.name)
+            if found.get("State") == "Failed" or found.get("LastUpdateStatus") == "Failed":
+                raise ProvisionError(
+                    f"function {self.name}: Lambda failed it: "
+                    f"{found.get('StateReason') or found.get('LastUpdateStatusReason')}"
+                )
+            pending = found.get("State", "Active") == "Pending"
+            updating = found.get("LastUpdateStatus", "Successful") == "InProgress"
+            return "pending" if pending or updating else "settled"
+
+        await_state(self.id, state, "settled")
+
+
+@dataclass
+class EventSourceMapping(Resource):
+    """An event source mapping: known by its function and source, its own name is a UUID."""
+
+    kind = "mapping"
+    replace_on = frozenset({"source", "starting_position"})
+
+    function: str = ""
+    source: Callable[[], str | None] = field(default=lambda: None)
+    batch_size: int = 500
+    record_age_s: int = 20 * 3600
+    failures: str = ""
+
+    def desired(self) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch_size,
+            "window_s": 0,
+            "parallelization": 1,
+            "bisect": True,
+            "retries": -1,
+            "record_age_s": self.record_age_s,
+            "responses": ["ReportBatchItemFailures"],
+            "on_failure": self.failures,
+            "starting_position": "TRIM_HORIZON",
+            "enabled": True,
+            "tags": self.stable_tags,
+        }
+
+    def read(self) -> Live | None:
+        client = self.aws.client("lambda")
+        found = self._find()
+        if found is None:
+            return None
+        arn = found.get("EventSourceMappingArn") or self.names.mapping_arn(found["UUID"])
+        tags = client.list_tags(Resource=arn).get("Tags", {})
+        state = str(found["State"])
+        settings = {
+            "batch_size": found["BatchSize"],
+            "window_s": found.get("MaximumBatchingWindowInSeconds", 0),
+            "parallelization": found.get("ParallelizationFactor", 1),
+            "bisect": found.get("BisectBatchOnFunctionError", False),
+            "retries": found.get("MaximumRetryAttempts", -1),
+            "record_age_s": found.get("MaximumRecordAgeInSeconds", -1),
+            "responses": found.get("FunctionResponseTypes", []),
+            "on_failure": found.get("DestinationConfig", {})
+            .get("OnFailure", {})
+            .get("Destination"),
+            "starting_position": found.get("StartingPosition", "TRIM_HORIZON"),
+            "enabled": state in ("Enabled", "Enabling", "Creating", "Updating"),
+            "tags": matching(tags, self.stable_tags),
+        }
+        return Live(settings, self.is_ours(tags), arn, state.lower())
+
+    def create(self) -> None:
+        source = self.source()
+        if source is None:
+            raise ProvisionError(
+                f"mapping {self.name}: its source is not there.",
+                hint="Run the same command again.",
+            )
+        self.aws.client("lambda").create_event_source_mapping(
+            EventSourceArn=source,
+            StartingPosition="TRIM_HORIZON",
+            Tags=dict(self.tags),
+            **self._configuration(),
+        )
+        self._await_enabled()
+
+    def update(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
+        client, found = self.aws.client("lambda"), self._find()
+        if found is None:
+            self.create()
+            return
+        if "tags" in changes:
+            arn = found.get("EventSourceMappingArn") or self.names.mapping_arn(found["UUID"])
+            client.tag_resource(Resource=arn, Tags=dict(self.tags))
+        if set(changes) - {"tags"}:
+            client.update_event_source_mapping(UUID=found["UUID"], **self._configuration())
+            self._await_enabled()
+
+    def delete(self) -> None:
+        client, found = self.aws.client("lambda"), self._find(any_source=True)
+        if found is None:
+            return
+        if found["State"] != "Deleting":
+            absent_is_none(
+                lambda: client.delete_event_source_mapping(UUID=found["UUID"]),
+                "ResourceNotFoundException",
+            )
+        await_gone(self.id, lambda: self._state(found["UUID"]))
+
+    def _configuration(self) -> dict[str, Any]:
+        return {
+            "FunctionName": self.function,
+            "Enabled": True,
+            "BatchSize": self.batch_size,
+            "MaximumBatchingWindowInSeconds": 0,
+            "ParallelizationFactor": 1,
+            "BisectBatchOnFunctionError": True,
+            "MaximumRetryAttempts": -1,
+            "MaximumRecordAgeInSeconds": self.record_age_s,
+            "FunctionResponseTypes": ["ReportBatchItemFailures"],
+            "DestinationConfig": {"OnFailure": {"Destination": self.failures}},
+        }
+
+    def _find(self, *, any_source: bool = False) -> dict[str, Any] | None:
+        """The mapping of the function; one whose source is gone only for deletion."""
+        client, source = self.aws.client("lambda"), self.source()
+        pages = client.get_paginator("list_event_source_mappings").paginate(
+            FunctionName=self.function
+        )
+        found = absent_is_none(
+            lambda: [one for page in pages for one in page["EventSourceMappings"]],
+            "ResourceNotFoundException",
+        )
+        for one in found or []:
+            if one["EventSourceArn"] == source or any_source:
+                if one["State"] == "Deleting" and not any_source:
+                    await_gone(self.id, partial(self._state, one["UUID"]))
+                    continue
+                return dict(one)
+        return None
+
+    def _state(self, uuid: str) -> str | None:
+        answer = absent_is_none(
+            lambda: self.aws.client("lambda").get_event_source_mapping(UUID=uuid),
+            "ResourceNotFoundException",
+        )
+        return answer and str(answer["State"])
+
+    def _await_enabled(self) -> None:
+        def state() -> str | None:
+            found = self._find()
+            return str(found["State"]) if found else None
+
+        await_state(self.id, state, "Enabled")

@@ -1,0 +1,63 @@
+"""Log groups, made before the functions so that no function needs the right to make one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stockpipe.infra.resource import Live, Resource, absent_is_none, matching
+
+
+@dataclass
+class LogGroup(Resource):
+    """A log group that forgets after ``retention_days``."""
+
+    kind = "log-group"
+
+    retention_days: int = 14
+
+    def desired(self) -> dict[str, Any]:
+        return {"retention_days": self.retention_days, "tags": self.stable_tags}
+
+    def read(self) -> Live | None:
+        logs = self.aws.client("logs")
+        pages = logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=self.name)
+        for page in pages:
+            for group in page["logGroups"]:
+                if group["logGroupName"] == self.name:
+                    tags = logs.list_tags_for_resource(resourceArn=self._arn)["tags"]
+                    return Live(
+                        settings={
+                            "retention_days": group.get("retentionInDays"),
+                            "tags": matching(tags, self.stable_tags),
+                        },
+                        ours=self.is_ours(tags),
+                        arn=self._arn,
+                    )
+        return None
+
+    def create(self) -> None:
+        self.aws.client("logs").create_log_group(logGroupName=self.name, tags=dict(self.tags))
+        self._put_retention()
+
+    def update(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
+        if "tags" in changes:
+            self.aws.client("logs").tag_resource(resourceArn=self._arn, tags=dict(self.tags))
+        if "retention_days" in changes:
+            self._put_retention()
+
+    def delete(self) -> None:
+        logs = self.aws.client("logs")
+        absent_is_none(
+            lambda: logs.delete_log_group(logGroupName=self.name), "ResourceNotFoundException"
+        )
+
+    @property
+    def _arn(self) -> str:
+        return self.names.log_group_arn(self.name)
+
+    def _put_retention(self) -> None:
+        self.aws.client("logs").put_retention_policy(
+            logGroupName=self.name, retentionInDays=self.retention_days
+        )
