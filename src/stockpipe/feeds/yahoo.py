@@ -29,11 +29,10 @@ from stockpipe.feeds.base import Round
 
 LONGEST_PAUSE_S = 300.0
 """In trouble, the bound of the jitter on top of the interval."""
-_CONNECT_TIMEOUT_S = 5
-_TIMEOUT_S = 10
 _BATCH_URL = "https://query1.finance.yahoo.com/v7/finance/quote"
 _OTHER_FORM = "an answer of another form than a quote's"
 
+Kind = Literal["limited", "unreachable", "unusable", "unknown"]
 Entry = dict[str, Any]
 """One symbol in the batch quote's own field names (``regularMarketPrice``, ...)."""
 
@@ -43,7 +42,6 @@ _OUTAGES = {
     "unusable": "Yahoo's answers are of no use ({}); trying again, less and less often.",
     "batch": "Yahoo refuses to quote all symbols at once ({}); asking for one after the other.",
 }
-_RECOVERED = "Yahoo answers as usual again."
 
 
 class Trouble(Exception):
@@ -53,9 +51,7 @@ class Trouble(Exception):
     no quote. ``unknown``: Yahoo has no such symbol.
     """
 
-    def __init__(
-        self, kind: Literal["limited", "unreachable", "unusable", "unknown"], why: str
-    ) -> None:
+    def __init__(self, kind: Kind, why: str) -> None:
         super().__init__(why)
         self.kind = kind
 
@@ -158,18 +154,17 @@ class YahooFeed:
 
     def _answers(self) -> tuple[dict[str, Entry | Trouble], bool]:
         """What Yahoo says of each symbol, and whether it let us ask for all of them."""
-        calm = True
         try:
             answers = self._batch()
         except Trouble as trouble:
             if trouble.kind != "unusable":
                 raise
             self._say_once("batch", _OUTAGES["batch"].format(trouble))
-            answers, calm = self._one_by_one()
+            answers = self._one_by_one()
         else:
             if not self._said.isdisjoint(_OUTAGES):
                 self._said -= _OUTAGES.keys()
-                self._notices.append(_RECOVERED)
+                self._notices.append("Yahoo answers as usual again.")
         troubles = {key: value for key, value in answers.items() if isinstance(value, Trouble)}
         unknown = {key for key, trouble in troubles.items() if trouble.kind == "unknown"}
         if strangers := sorted(unknown - self._known):
@@ -180,7 +175,7 @@ class YahooFeed:
         self._known |= answers.keys() - troubles.keys()
         if len(troubles) == len(answers):
             raise Trouble("unusable", str(next(iter(troubles.values()))))
-        return answers, calm
+        return answers, len(answers) == len(self._symbols)
 
     def _batch(self) -> dict[str, Entry | Trouble]:
         """All symbols in one request."""
@@ -201,7 +196,7 @@ class YahooFeed:
         missing = Trouble("unknown", "Yahoo has no quote of it")
         return {symbol: entries.get(symbol, missing) for symbol in self._symbols}
 
-    def _one_by_one(self) -> tuple[dict[str, Entry | Trouble], bool]:
+    def _one_by_one(self) -> dict[str, Entry | Trouble]:
         """Each symbol by itself, up to where Yahoo stops answering; the next round begins there."""
         answers: dict[str, Entry | Trouble] = {}
         for symbol in self._symbols[self._turn :] + self._symbols[: self._turn]:
@@ -213,9 +208,9 @@ class YahooFeed:
                         raise
                     self._say_once(trouble.kind, _OUTAGES[trouble.kind].format(trouble))
                     self._turn = self._symbols.index(symbol)
-                    return answers, False
+                    break
                 answers[symbol] = trouble
-        return answers, True
+        return answers
 
     def _say_once(self, key: str, notice: str) -> None:
         """``key`` is a symbol or a kind of outage; it may be said again once it is over."""
@@ -278,7 +273,7 @@ class _YFinance:
     def batch(self, symbols: Sequence[str]) -> Any:
         query = {"symbols": ",".join(symbols), "formatted": "false"}
         with _translated():
-            return self._data.get_raw_json(_BATCH_URL, params=query, timeout=_TIMEOUT_S)
+            return self._data.get_raw_json(_BATCH_URL, params=query)
 
     def today(self, symbol: str) -> Entry:
         import yfinance
@@ -301,9 +296,17 @@ class _YFinance:
                 "gmtOffSetMilliseconds": state["gmtoffset"] * 1000,
             }
 
-    @cached_property
+    @property
     def _data(self) -> Any:
-        """yfinance's one client of Yahoo, set up to raise, to keep quiet and to leave no files."""
+        """yfinance's one client of Yahoo."""
+        # Only its cache on disk tells yfinance that it has a cookie; without, it would ask for one
+        # before every request. A crumb is proof enough: Yahoo gives none without a cookie.
+        self._client._cookie = self._client._cookie or self._client._crumb
+        return self._client
+
+    @cached_property
+    def _client(self) -> Any:
+        """The client, set up to raise, to keep quiet and to leave no files."""
         import yfinance
         from curl_cffi import CurlOpt, requests
         from yfinance.data import YfData
@@ -313,14 +316,11 @@ class _YFinance:
         logger.propagate = False
         warnings.filterwarnings("ignore", module="yfinance")
         yfinance.config.debug.hide_exceptions = False
-        # A folder that cannot exist switches the caches of cookies and zones on disk off. They save
-        # one request per start, and fail where HOME is missing, read-only, full or shared.
+        # A folder that cannot exist switches the caches on disk off, which fail where HOME is
+        # missing, read-only, full or shared.
         yfinance.set_tz_cache_location(str(Path(os.devnull) / "yfinance"))
-        # Without these, cookie, consent and crumb wait 30 s each, whatever timeout is asked for.
-        limits = {
-            CurlOpt.CONNECTTIMEOUT_MS: _CONNECT_TIMEOUT_S * 1000,
-            CurlOpt.TIMEOUT_MS: _TIMEOUT_S * 1000,
-        }
+        # They overrule every timeout of yfinance, which gives cookie, consent and crumb 30 s each.
+        limits = {CurlOpt.CONNECTTIMEOUT_MS: 5_000, CurlOpt.TIMEOUT_MS: 10_000}
         return YfData(session=requests.Session(impersonate="chrome", curl_options=limits))
 
 

@@ -1,0 +1,1 @@
+"""What people ask of a running pipeline: functions that return data."""

@@ -1,0 +1,137 @@
+"""How the pipeline is: every resource, the newest record per symbol, what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from stockpipe.aws import Aws
+from stockpipe.domain.alerts import PENDING
+from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
+from stockpipe.domain.names import FAILURES_PREFIX, QUARANTINE_PREFIX
+from stockpipe.domain.quote import parse_moment
+from stockpipe.functions.faults import error_code
+from stockpipe.infra.plan import read_all
+from stockpipe.infra.resource import Live, Resource
+from stockpipe.operate.alerts import history
+from stockpipe.operate.records import Records
+
+GOOD_STATES = frozenset({"active", "enabled", "updating", "inactive"})
+"""``inactive`` is a function that was not called for weeks: the next event wakes it."""
+COUNT_LIMIT = 1000
+MISSING = "missing"
+FOREIGN = "not ours"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What ``status`` tells; ``as_document`` is the JSON that scripts rely on."""
+
+    target: str
+    stack: str
+    region: str
+    resources: list[dict[str, Any]]
+    symbols: list[dict[str, Any]] = field(default_factory=list)
+    quarantined: int = 0
+    failures: int = 0
+    pending_alerts: int = 0
+
+    @property
+    def provisioned(self) -> bool:
+        return any(resource["state"] != MISSING for resource in self.resources)
+
+    @property
+    def healthy(self) -> bool:
+        """Everything is there and works, and nothing waits for a person."""
+        return self.failures == 0 and all(
+            resource["state"] in GOOD_STATES for resource in self.resources
+        )
+
+    def as_document(self) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "stack": self.stack,
+            "region": self.region,
+            "healthy": self.healthy,
+            "resources": self.resources,
+            "symbols": self.symbols,
+            "quarantined": self.quarantined,
+            "failures": self.failures,
+            "pending_alerts": self.pending_alerts,
+        }
+
+
+def status(aws: Aws, resources: Sequence[Resource], *, clock: Clock = SYSTEM_CLOCK) -> Status:
+    """Read everything live; counts of objects stop at ``COUNT_LIMIT``."""
+    lives = read_all(resources)
+    listed = [_listed(resource, live) for resource, live in zip(resources, lives, strict=True)]
+    there = {resource.name for resource, live in zip(resources, lives, strict=True) if live}
+    names = aws.names
+    with ThreadPoolExecutor(4) as pool:
+        symbols = pool.submit(_symbols, aws, clock) if names.table in there else None
+        bucket = names.data_bucket in there
+        quarantined = pool.submit(_count, aws, QUARANTINE_PREFIX) if bucket else None
+        failures = pool.submit(_count, aws, FAILURES_PREFIX) if bucket else None
+        alerts = (
+            pool.submit(history, aws.client("dynamodb"), names.alerts_table)
+            if names.alerts_table in there
+            else None
+        )
+        return Status(
+            target=aws.target,
+            stack=names.stack,
+            region=names.region,
+            resources=listed,
+            symbols=symbols.result() if symbols else [],
+            quarantined=quarantined.result() if quarantined else 0,
+            failures=failures.result() if failures else 0,
+            pending_alerts=sum(a["status"] == PENDING for a in alerts.result()) if alerts else 0,
+        )
+
+
+def _listed(resource: Resource, live: Live | None) -> dict[str, Any]:
+    state = MISSING if live is None else live.state if live.ours else FOREIGN
+    return {
+        "kind": resource.kind,
+        "name": resource.name,
+        "arn": live.arn if live else None,
+        "state": state,
+    }
+
+
+def _symbols(aws: Aws, clock: Clock) -> list[dict[str, Any]]:
+    records = Records(aws.client("dynamodb"), aws.names.table)
+    now = clock.now()
+    found = []
+    for symbol in records.symbols():
+        newest = records.newest(symbol, 1)[-1]
+        age = (now - parse_moment(newest["timestamp"])).total_seconds()
+        found.append(
+            {
+                "symbol": symbol,
+                "last": newest["timestamp"],
+                "age_s": round(age, 1),
+                "price": newest["price"],
+                "source": newest.get("source"),
+            }
+        )
+    return found
+
+
+def _count(aws: Aws, prefix: str) -> int:
+    """Objects under a prefix of the data bucket, at most ``COUNT_LIMIT``."""
+    names = aws.names
+    try:
+        answer = aws.client("s3").list_objects_v2(
+            Bucket=names.data_bucket,
+            Prefix=prefix,
+            MaxKeys=COUNT_LIMIT,
+            ExpectedBucketOwner=names.account,
+        )
+    except Exception as error:
+        if error_code(error) == "NoSuchBucket":
+            return 0
+        raise
+    return int(answer["KeyCount"])
