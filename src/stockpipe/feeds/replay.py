@@ -61,6 +61,7 @@ class ReplayFeed:
             )
         self._quotes = [q for q in quotes if not symbols or q.symbol in symbols]
         self.total: int | None = len(self._quotes)
+        self.symbols = frozenset(quote.symbol for quote in self._quotes)
 
     def rounds(self) -> Iterator[Round]:
         if self._speed is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -53,12 +54,12 @@ def compile_criteria(criteria: Mapping[str, Any] | None) -> Accepts | None:
 
 def _kinesis_view(record: Mapping[str, Any]) -> dict[str, Any]:
     """Kinesis patterns name the metadata directly, and ``data`` decoded, when that is JSON."""
-    view = {key: value for key, value in record.items() if key != "kinesis"} | record["kinesis"]
+    view: dict[str, Any] = {key: value for key, value in record.items() if key != "kinesis"}
+    view |= record["kinesis"]
     data = view.pop("data", "")
-    try:
+    # Data that is no JSON cannot match a pattern on it; one on the metadata still can.
+    with contextlib.suppress(binascii.Error, ValueError):
         view["data"] = json.loads(base64.b64decode(data, validate=True))
-    except (binascii.Error, ValueError):
-        pass  # no JSON: a pattern on `data` cannot match, one on the metadata still can
     return view
 
 
@@ -115,7 +116,7 @@ def _matches(value: Any, pattern: Mapping[str, Any]) -> bool:
     if isinstance(value, list):
         return any(_matches(element, pattern) for element in value)
     if not isinstance(value, Mapping):
-        return False
+        value = {}  # nothing below exists, which `exists: false` may ask for
     for key, rule in pattern.items():
         if key == "$or":
             if not any(_matches(value, branch) for branch in rule):

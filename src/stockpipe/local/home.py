@@ -19,13 +19,11 @@ Imported by every command: nothing heavy at module scope.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+import secrets
+import string
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +31,16 @@ from stockpipe.errors import LocalCloudError
 
 DATA_FORMAT = 1
 HOST = "127.0.0.1"
+READY = "/_ministack/ready"
+NONCE_HEADER = "x-stockpipe-server"
+"""On the readiness route: which server this is."""
+NOTICE_HEADER = "x-stockpipe-notice"
+"""On the readiness route: why it did not stop, after the time at which it was asked to."""
 RESET_HINT = "`stockpipe local reset` removes the embedded cloud's data and starts afresh."
-_PROC = Path("/proc")
 
 
 def home() -> Path:
-    """STOCKPIPE_HOME, or the platform's place for a user's data; absolute, perhaps not there yet."""
+    """STOCKPIPE_HOME, or the platform's place for a user's data: absolute, may not exist yet."""
     chosen = os.environ.get("STOCKPIPE_HOME", "").strip()
     if chosen:
         return Path(chosen).expanduser().absolute()
@@ -138,8 +140,9 @@ class ServerRecord:
     """What the server of a data directory says about itself in ``server.json``.
 
     ``state``: ``starting``, ``ready``, ``stopping``, ``stopped`` or ``failed``; a record in one of
-    the first three without the lock is that of a server which died. ``nonce`` is answered on the
-    readiness route, so that nobody else's server on the port is taken for ours.
+    the first three without the lock is that of a server which died. ``started_at`` is epoch
+    seconds. ``nonce`` is answered on the readiness route, so that nobody else's server on the port
+    is taken for ours. ``error`` and ``hint`` say why it failed to start.
     """
 
     pid: int
@@ -161,9 +164,46 @@ class ServerRecord:
         if content is None:
             return None
         try:
-            return cls(**{name: content[name] for name in (field.name for field in fields(cls))})
+            return cls(**{name: content[name] for name in (each.name for each in fields(cls))})
         except KeyError:
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The only keys that the embedded cloud accepts as its owner's.
+
+    ``seed`` never leaves the server: the keys of function roles are derived from it.
+    """
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    seed: str = field(repr=False)
+
+    @classmethod
+    def load(cls, path: Path) -> Credentials | None:
+        content = read_json(path)
+        if content is None:
+            return None
+        try:
+            return cls(*(str(content[each.name]) for each in fields(cls)))
+        except KeyError:
+            return None
+
+    @classmethod
+    def load_or_make(cls, path: Path) -> Credentials:
+        """Those of this installation; call it under the lock. Raises OSError."""
+        found = cls.load(path)
+        if found is None:
+            alphabet = string.ascii_uppercase + string.digits
+            found = cls(
+                access_key_id="AKIA" + "".join(secrets.choice(alphabet) for _ in range(16)),
+                secret_access_key=secrets.token_urlsafe(30),
+                seed=secrets.token_hex(32),
+            )
+            write_json(path, asdict(found))
+        path.chmod(0o600)
+        return found
 
 
 def check_format(path: Path) -> None:
@@ -224,54 +264,3 @@ def is_locked(path: Path) -> bool:
         lock.release()
         return False
     return True
-
-
-def command_line(pid: int) -> str:
-    """The command line of a process, empty when it is gone."""
-    if _PROC.joinpath("self").exists():
-        with contextlib.suppress(OSError):
-            return _words(_PROC.joinpath(str(pid), "cmdline"))
-        return ""
-    return _ps("-o", "command=", "-p", str(pid)).strip()
-
-
-def processes_naming(text: str) -> list[int]:
-    """Processes other than this one whose command line contains ``text``."""
-    return [pid for pid, command in _commands() if text in command and pid != os.getpid()]
-
-
-def memory_bytes(pid: int) -> int | None:
-    """Resident memory of a process; None when it is gone."""
-    try:
-        if _PROC.joinpath("self").exists():
-            pages = int(_PROC.joinpath(str(pid), "statm").read_text().split()[1])
-            return pages * os.sysconf("SC_PAGE_SIZE")
-        return int(_ps("-o", "rss=", "-p", str(pid))) * 1024
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def _commands() -> Iterator[tuple[int, str]]:
-    if _PROC.joinpath("self").exists():
-        for entry in _PROC.iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):  # it ended while we looked
-                    yield int(entry.name), _words(entry / "cmdline")
-        return
-    for line in _ps("-axww", "-o", "pid=,command=").splitlines():
-        pid, _, command = line.strip().partition(" ")
-        if pid.isdigit():
-            yield int(pid), command
-
-
-def _words(cmdline: Path) -> str:
-    return cmdline.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-
-
-def _ps(*options: str) -> str:
-    return subprocess.run(["ps", *options], capture_output=True, text=True, check=False).stdout
-
-
-def python() -> str:
-    """The interpreter that runs the server, and with it every function."""
-    return sys.executable

@@ -38,7 +38,7 @@ _ORDER = (
 def plain(item: dict[str, Any]) -> Record:
     """An item out of DynamoDB's typed form; the pipeline's own bookkeeping is left out."""
     record: Record = {}
-    for name in sorted(item, key=lambda name: (_ORDER + (name,)).index(name)):
+    for name in sorted(item, key=lambda name: (*_ORDER, name).index(name)):
         if name != AFTER:
             kind, value = next(iter(item[name].items()))
             record[name] = _number(value) if kind == "N" else value

@@ -1,0 +1,5 @@
+"""``python -m stockpipe``."""
+
+from stockpipe.cli.main import main
+
+main()

@@ -1,0 +1,122 @@
+"""What every command starts from: the settings, the target, and a client factory for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from stockpipe.cli import ui
+from stockpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    from stockpipe.aws import Aws
+    from stockpipe.config import Configuration, Settings
+
+
+@dataclass
+class Options:
+    """The options that stand before or after every command; None means not given."""
+
+    target: str | None = None
+    stack: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    verbose: bool = False
+    debug: bool = False
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+
+def options(ctx: typer.Context) -> Options:
+    found = ctx.find_root().obj
+    return found if isinstance(found, Options) else Options()
+
+
+def configuration(ctx: typer.Context, **flags: Any) -> Configuration:
+    """The settings under this call's flags. Raises ConfigError."""
+    from stockpipe import config
+
+    given = options(ctx)
+    return config.load(
+        {
+            "target": given.target,
+            "stack": given.stack,
+            "region": given.region,
+            "profile": given.profile,
+            **given.overrides,
+            **flags,
+        }
+    )
+
+
+@dataclass
+class Session:
+    """Settings and clients of one call."""
+
+    settings: Settings
+    aws: Aws
+
+    @property
+    def place(self) -> str:
+        """Target, stack and, on aws, account and region: named by every command and emptiness."""
+        where = f"{self.settings.target}, stack {self.settings.stack}"
+        if self.settings.target == "aws":
+            return f"{where}, account {self.aws.account_id}, {self.settings.region}"
+        endpoint = self.aws.endpoint
+        return f"{where}, {endpoint.url}" if endpoint else where
+
+
+def connect(ctx: typer.Context, *, start: bool = True, **flags: Any) -> Session:
+    """Settings and clients; on ``local`` the embedded cloud is started where it is not running.
+
+    ``start=False`` only looks: raises UsageError where the embedded cloud is not running.
+    """
+    from stockpipe.aws import Aws
+
+    settings = configuration(ctx, **flags).settings
+    endpoint = None
+    if settings.target == "local":
+        from stockpipe.local import daemon
+        from stockpipe.local.home import home
+
+        endpoint = daemon.endpoint(home())
+        if endpoint is None:
+            if not start:
+                raise UsageError(
+                    "The embedded cloud is not running.", hint="Start it: stockpipe local start"
+                )
+            with ui.waiting("Starting the embedded cloud"):
+                endpoint = daemon.ensure_running(home())
+    session = Session(
+        settings,
+        Aws(
+            region=settings.region,
+            stack=settings.stack,
+            endpoint=endpoint,
+            profile=settings.profile,
+            account=settings.account,
+        ),
+    )
+    ui.note(session.place, "dim")
+    return session
+
+
+def symbols_of(
+    settings: Settings, positional: list[str] | None, option: list[str] | None, *, default: bool
+) -> list[str]:
+    """Symbols as given, upper-cased and checked, without repetition; else those of the settings."""
+    from stockpipe.domain.quote import InvalidQuote, parse_symbol
+
+    given = [*(positional or []), *(option or [])]
+    if not given:
+        return list(settings.symbols) if default else []
+    try:
+        return list(dict.fromkeys(parse_symbol(symbol) for symbol in given))
+    except InvalidQuote as error:
+        raise UsageError(f"Not a symbol: {error.rule}.") from None
+
+
+def output_path(file: str | None) -> Path | None:
+    return None if file is None else Path(file).expanduser()

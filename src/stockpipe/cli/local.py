@@ -1,0 +1,125 @@
+"""``stockpipe local``: the embedded cloud itself."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from stockpipe.cli import ui
+from stockpipe.cli.context import configuration
+from stockpipe.errors import ConfirmationRequired, UsageError
+
+group = typer.Typer(
+    help="The embedded cloud on this machine.", rich_markup_mode=None, no_args_is_help=True
+)
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(group, name="local")
+
+
+@group.command()
+def start() -> None:
+    """Start it in the background (every command that needs it does so too)."""
+    from stockpipe.local import daemon
+    from stockpipe.local.home import home
+
+    with ui.waiting("Starting the embedded cloud"):
+        endpoint = daemon.ensure_running(home())
+    ui.note(f"The embedded cloud runs at {endpoint.url}.", "green")
+
+
+@group.command()
+def stop() -> None:
+    """Stop it; what it holds is kept."""
+    from stockpipe.local import daemon
+    from stockpipe.local.home import home
+
+    stopped = daemon.stop(home())
+    ui.note("Stopped; its data are kept." if stopped else "It was not running.")
+
+
+@group.command()
+def status(
+    json: Annotated[bool, typer.Option("--json", help="One document.")] = False,
+) -> None:
+    """Does it run, where, since when, with how much? Exit code 1 when it died."""
+    from dataclasses import asdict
+
+    from stockpipe.local import daemon
+    from stockpipe.local.home import home
+
+    found = daemon.status(home())
+    document = {**asdict(found), "home": str(found.home)}
+    if json:
+        ui.json_line(document)
+    else:
+        for name, value in document.items():
+            if value is not None:
+                ui.text(f"{name:<14} {_human(name, value)}")
+    if found.died:
+        ui.note("It died; `stockpipe local start` starts it again.", "bold red")
+        raise typer.Exit(1)
+
+
+def _human(name: str, value: object) -> str:
+    if name.endswith("_bytes") and isinstance(value, int):
+        return f"{value / 1_048_576:,.1f} MB"
+    if name == "uptime_s" and isinstance(value, float):
+        return f"{value:,.0f} s"
+    return "yes" if value is True else "no" if value is False else str(value)
+
+
+@group.command()
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Stop it and delete everything it holds, all stacks."""
+    from stockpipe.local import daemon
+    from stockpipe.local.home import home
+
+    where = home()
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfirmationRequired(
+                "Nothing was deleted: this asks first, and there is no terminal to ask on.",
+                hint="Confirm with --yes.",
+            )
+        if ui.ask(f"Delete everything under {where / 'local'}? [y/N]").lower() not in ("y", "yes"):
+            raise UsageError("Not confirmed: nothing was deleted.")
+    daemon.reset(where)
+    ui.note("The embedded cloud is stopped and empty.", "green")
+
+
+@group.command()
+def logs(
+    n: Annotated[int, typer.Option("-n", min=1, help="Lines.")] = 50,
+) -> None:
+    """The last lines of its log."""
+    from stockpipe.local import daemon
+    from stockpipe.local.home import home
+
+    for line in daemon.tail_log(home(), n):
+        ui.text(line)
+
+
+@group.command(epilog='eval "$(stockpipe local env)" && aws dynamodb list-tables')
+def env(ctx: typer.Context) -> None:
+    """Lines for a shell, so that `aws`, boto3 or any other tool can look at it too."""
+    from stockpipe.local import daemon
+    from stockpipe.local.home import home
+
+    settings = configuration(ctx).settings
+    endpoint = daemon.ensure_running(home())
+    for name, value in (
+        ("AWS_ENDPOINT_URL", endpoint.url),
+        ("AWS_ACCESS_KEY_ID", endpoint.access_key_id),
+        ("AWS_SECRET_ACCESS_KEY", endpoint.secret_access_key),
+        ("AWS_DEFAULT_REGION", settings.region),
+        ("AWS_REGION", settings.region),
+    ):
+        ui.text(f"export {name}={value}")
+    # A session token or profile of another account would be sent along.
+    ui.text("unset AWS_SESSION_TOKEN AWS_PROFILE")

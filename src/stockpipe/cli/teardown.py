@@ -1,0 +1,94 @@
+"""``stockpipe teardown``: everything ours, nothing else."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from stockpipe.cli import ui
+from stockpipe.cli.context import Session, connect
+from stockpipe.cli.provision import run, show
+from stockpipe.errors import ConfirmationRequired, UsageError
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="stockpipe teardown --plan; stockpipe teardown --target aws --confirm dev")(
+        teardown
+    )
+
+
+def teardown(
+    ctx: typer.Context,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what would be deleted.")] = False,
+    confirm: Annotated[
+        str | None, typer.Option(metavar="STACK", help="The stack's name instead of the question.")
+    ] = None,
+    keep_data: Annotated[
+        bool, typer.Option("--keep-data", help="Keep stream, tables and archive.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="On local: do not ask.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="The plan as JSON.")] = False,
+) -> None:
+    """Delete the pipeline with its data: everything ours, nothing else."""
+    from stockpipe.infra.blueprint import blueprint
+    from stockpipe.infra.plan import Plan, plan_teardown
+
+    session = connect(ctx)
+    with ui.waiting("Reading what is there"):
+        found = plan_teardown(blueprint(session.aws, session.settings))
+    if keep_data:
+        kept = [change.resource for change in found.changes if change.resource.holds_data]
+        found = Plan(tuple(c for c in found.changes if not c.resource.holds_data))
+        for resource in kept:
+            ui.note(f"    = {resource.kind} {resource.name} is kept")
+    if json:
+        ui.json_line(found.as_document())
+    else:
+        show(found)
+    if plan:
+        return
+    if found.pending:
+        _confirm(session, confirm, yes)
+        run(found)
+        ui.note(f"Removed: nothing of ours is left in {session.place}." if not keep_data else
+                f"Removed from {session.place}, data kept.", "green")  # fmt: skip
+    else:
+        ui.note(f"Nothing to delete: nothing of ours is in {session.place}.", "green")
+    if session.settings.target == "local" and not keep_data:
+        _stop_if_empty(session)
+
+
+def _confirm(session: Session, confirm: str | None, yes: bool) -> None:
+    stack = session.settings.stack
+    if confirm is not None:
+        if confirm != stack:
+            raise UsageError(
+                f"--confirm says {confirm!r}, but the stack is {stack!r}: nothing was deleted."
+            )
+        return
+    if session.settings.target == "local":
+        if yes or not sys.stdin.isatty():
+            return
+        if ui.ask(f"Delete all of this from {session.place}? [y/N]").lower() not in ("y", "yes"):
+            raise UsageError("Not confirmed: nothing was deleted.")
+        return
+    if not sys.stdin.isatty():
+        raise ConfirmationRequired(
+            "Nothing was deleted: on aws this asks for the stack's name.",
+            hint=f"Without a terminal: --confirm {stack}",
+        )
+    if ui.ask(f"This deletes the data too, in {session.place}. Type the stack's name:") != stack:
+        raise UsageError("That is not the stack's name: nothing was deleted.")
+
+
+def _stop_if_empty(session: Session) -> None:
+    """The last local stack takes the embedded cloud along: it would only use memory."""
+    from stockpipe.local import daemon
+    from stockpipe.local.home import home
+    from stockpipe.operate.stacks import any_stack
+
+    if not any_stack(session.aws):
+        daemon.stop(home())
+        ui.note("That was the last stack: the embedded cloud was stopped.")

@@ -1,0 +1,256 @@
+"""The one place where text is drawn. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from stockpipe.errors import StockpipeError
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+GOLDEN, DEATH, ANOMALY = "bold green", "bold red", "yellow"
+SPARKS = "▁▂▃▄▅▆▇█"
+
+quiet = False
+json_wanted = False
+"""Set once by the root command; errors then go out as JSON too."""
+
+
+def live_terminal() -> bool:
+    """Whether moving pictures make sense: a person looks at stderr, and nobody asked for quiet."""
+    return err.is_terminal and not err.is_dumb_terminal and not quiet and not json_wanted
+
+
+def plain(value: Any) -> str:
+    """JSON text in which a Decimal keeps all its digits (a float would round past 15)."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{json.dumps(str(key))}: {plain(item)}" for key, item in value.items())
+        return f"{{{inner}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(plain, value))}]"
+    return json.dumps(value)
+
+
+def json_line(value: Any) -> None:
+    """One JSON value on one line of stdout, at once."""
+    sys.stdout.write(plain(value) + "\n")
+    sys.stdout.flush()
+
+
+def text(line: str = "") -> None:
+    """One line of data."""
+    sys.stdout.write(line + "\n")
+
+
+def note(line: str, style: str | None = None) -> None:
+    """One line for people, on stderr. Not markup: quotes and paths are shown as they are."""
+    if not quiet:
+        err.print(Text(line, style=style or ""))
+
+
+def heading(number: int | None, title: str, detail: str = "") -> None:
+    """A step of something longer."""
+    mark = f"{number}  " if number else ""
+    note_markup(f"\n[bold cyan]{mark}{escape(title)}[/]  {escape(detail)}")
+
+
+def note_markup(line: str) -> None:
+    if not quiet:
+        err.print(line)
+
+
+def error(problem: StockpipeError) -> None:
+    """What happened, where, what to do next."""
+    if json_wanted:
+        sys.stderr.write(plain({"error": problem.message, "hint": problem.hint}) + "\n")
+        return
+    err.print(Text("error: ", style="bold red") + Text(problem.message))
+    if problem.hint:
+        err.print(Text(f"       {problem.hint}", style="dim"))
+
+
+def ask(question: str) -> str:
+    """Ask on stderr, read stdin; an empty string at the end of input."""
+    err.print(Text(question + " "), end="")
+    return sys.stdin.readline().strip()
+
+
+def cell(value: Any) -> str:
+    """A value for a person: thousands separated, no exponent, an empty cell for nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, (Decimal, float)):
+        whole, _, fraction = format(Decimal(str(value)), "f").partition(".")
+        fraction = fraction.rstrip("0")
+        negative = whole.startswith("-")
+        grouped = f"{int(whole or 0):,}"
+        grouped = f"-{grouped}" if negative and not grouped.startswith("-") else grouped
+        return f"{grouped}.{fraction}" if fraction else grouped
+    return str(value)
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    right: Iterable[str] = (),
+    styles: Sequence[str | None] = (),
+    title: str | None = None,
+    console: Console = out,
+) -> None:
+    """A table: framed on a terminal, aligned columns without frames in a pipe."""
+    right = set(right)
+    drawn = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None if not console.is_terminal else _box(),
+        pad_edge=False,
+        header_style="bold",
+        show_edge=False,
+    )
+    for column in columns:
+        justify: Any = "right" if column in right else "left"
+        drawn.add_column(column, justify=justify, no_wrap=True)
+    for index, row in enumerate(rows):
+        style = styles[index] if index < len(styles) else None
+        drawn.add_row(*(Text(cell(value)) for value in row), style=style)
+    if console.is_terminal:
+        console.print(drawn)
+    else:  # a pipe has no width: nothing is cut
+        Console(file=console.file, width=max(console.width, 400), highlight=False).print(
+            drawn, crop=False
+        )
+
+
+def _box() -> Any:
+    from rich.box import SIMPLE_HEAD
+
+    return SIMPLE_HEAD
+
+
+def spark(values: Sequence[float]) -> str:
+    """A line of blocks from lowest to highest; plain ``.:|`` where only ASCII can be written."""
+    if len(values) < 2:
+        return ""
+    marks = SPARKS if (sys.stdout.encoding or "").lower().startswith("utf") else ".:-=+*#@"
+    low, high = min(values), max(values)
+    scale = (len(marks) - 1) / (high - low) if high > low else 0.0
+    return "".join(marks[round((value - low) * scale)] for value in values)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A spinner while something takes its time; a plain line where there is no terminal."""
+    if live_terminal():
+        with err.status(Text(what)):
+            yield
+    else:
+        note(f"{what} ...")
+        yield
+
+
+@contextmanager
+def counting(what: str, total: int | None) -> Iterator[Any]:
+    """A progress bar to be advanced by calling it with a number; silent without a terminal."""
+    if not live_terminal():
+        yield lambda step, **_: None
+        return
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+    )
+    with progress:
+        task = progress.add_task(what, total=total)
+        yield lambda step, **_: progress.advance(task, step)
+
+
+class Board:
+    """Panels side by side that fill up live; in a pipe, a line per item instead."""
+
+    ROWS = 9
+
+    def __init__(self, *titles: str) -> None:
+        self._panels = {title: deque[Text](maxlen=self.ROWS) for title in titles}
+        self._totals = dict.fromkeys(titles, 0)
+        self._footer = ""
+        self._live: Live | None = None
+
+    def __enter__(self) -> Board:
+        if live_terminal():
+            self._live = Live(self._draw(), console=err, refresh_per_second=12)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.update(self._draw())
+            self._live.stop()
+
+    def add(self, title: str, line: str, style: str = "", *, piped: bool = True) -> None:
+        """One more item of a panel; ``piped`` says whether it is worth a line in a pipe."""
+        self._totals[title] += 1
+        self._panels[title].append(Text(line, style=style, no_wrap=True))
+        if self._live is None and piped:
+            note(f"   {line}")
+
+    def show(self, footer: str) -> None:
+        """Redraw with a line of totals below."""
+        self._footer = footer
+        if self._live:
+            self._live.update(self._draw())
+
+    def _draw(self) -> RenderableType:
+        width = max(24, (err.width - 2) // len(self._panels))
+        if width * len(self._panels) > err.width:
+            width = err.width
+        panels = [
+            Panel(
+                Group(*lines, *[Text("")] * (self.ROWS - len(lines))),
+                title=f"{title} [dim]{self._totals[title]:,}[/]",
+                title_align="left",
+                border_style="dim",
+                width=width,
+            )
+            for title, lines in self._panels.items()
+        ]
+        return Group(Columns(panels, padding=(0, 0)), Text(self._footer, style="dim"))
+
+
+def program() -> str:
+    """How this program can be called from here, for the hints."""
+    import shutil
+
+    name = os.path.basename(sys.argv[0]) or "stockpipe"  # noqa: PTH119 - a name, not a path
+    found = shutil.which(name)
+    if found and os.path.realpath(found) == os.path.realpath(sys.argv[0]):
+        return name
+    relative = os.path.relpath(sys.argv[0])
+    return relative if not relative.startswith("..") else sys.argv[0]

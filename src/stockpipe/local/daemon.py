@@ -1,0 +1,375 @@
+"""The embedded cloud as every command sees it: start it, find it, look at it, stop it.
+
+The server is a process of its own (``server``) that survives the command and its terminal. What
+proves that it lives is the lock it holds; what proves that it answers is its nonce on the
+readiness route. Nothing heavy at module scope: the command line imports this early.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stockpipe.domain.retry import wait_until
+from stockpipe.errors import LocalCloudError
+from stockpipe.local import processes
+from stockpipe.local.home import (
+    HOST,
+    NONCE_HEADER,
+    NOTICE_HEADER,
+    READY,
+    Credentials,
+    Lock,
+    Places,
+    ServerRecord,
+    is_locked,
+    not_writable,
+    read_json,
+)
+
+if TYPE_CHECKING:
+    from stockpipe.aws import Endpoint
+
+START_BUDGET_S = 60.0
+STOP_BUDGET_S = 30.0
+_MODULE = "stockpipe.local.server"
+_ALREADY_RUNNING, _DISK_FULL = 75, 74  # exit codes of the server
+_ANSWER_S = 5.0
+_LAST_WORDS = 12
+_TAIL_BYTES = 1_000_000
+
+_KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
+_KEPT_FOR_PYTHON = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+_children: dict[int, subprocess.Popen[bytes]] = {}
+"""Servers that this process has started, to be reaped when they end."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStatus:
+    """What there is to say about an embedded cloud; sizes in bytes, None where it is not running.
+
+    ``memory_bytes`` counts the server and its function processes. ``died``: the last words of a
+    server that ended without being asked to; None otherwise.
+    """
+
+    running: bool
+    pid: int | None
+    port: int | None
+    url: str | None
+    uptime_s: float | None
+    memory_bytes: int | None
+    disk_bytes: int
+    home: Path
+    version: str | None
+    data_format: int | None
+    died: str | None
+
+
+def ensure_running(home: Path) -> Endpoint:
+    """Start the embedded cloud of this home if it is not running, and wait until it is ready.
+
+    Several processes may call this at once: one server comes of it. Raises LocalCloudError with
+    the reason within some 60 seconds.
+    """
+    places = Places(home)
+    found = endpoint(home)
+    if found is not None:
+        return found
+    _check_installed()
+    places.make()
+    child: subprocess.Popen[bytes] | None = None
+    offset = 0
+
+    def ready() -> Endpoint | None:
+        nonlocal child, offset
+        if child is not None and (code := child.poll()) is not None:
+            if code != _ALREADY_RUNNING:
+                raise _start_error(places, child, offset)
+            child = None  # another command was faster: wait for its server
+        if child is None and not is_locked(places.lock):
+            offset = places.log.stat().st_size if places.log.exists() else 0
+            child = _spawn(places)
+        return endpoint(home)
+
+    try:
+        started = wait_until(ready, budget_s=START_BUDGET_S, base_s=0.02, cap_s=0.2)
+    except OSError as error:
+        raise not_writable(places.local, error) from error
+    if started is not None:
+        return started
+    if child is not None:
+        child.kill()
+    raise LocalCloudError(
+        f"The embedded cloud did not answer within {START_BUDGET_S:.0f} s.{_last_words(places)}",
+        hint=f"`stockpipe local stop`, then try again. Its log: {places.log}",
+    )
+
+
+def endpoint(home: Path) -> Endpoint | None:
+    """Where the embedded cloud answers and its credentials; None when it does not run."""
+    from stockpipe.aws import Endpoint
+
+    places = Places(home)
+    record = ServerRecord.load(places.server)
+    if record is None or record.state != "ready" or not is_locked(places.lock):
+        return None
+    credentials = Credentials.load(places.credentials)
+    if credentials is None or record.port is None:
+        return None
+    if _introduction(record.port).get(NONCE_HEADER) != record.nonce:
+        return None
+    return Endpoint(
+        f"http://{HOST}:{record.port}", credentials.access_key_id, credentials.secret_access_key
+    )
+
+
+def status(home: Path) -> LocalStatus:
+    """Look, and change nothing."""
+    places = Places(home)
+    running, record = is_locked(places.lock), ServerRecord.load(places.server)
+    pid = record.pid if running and record and _is_server(places, record.pid) else None
+    known = record if pid is not None else None
+    died = None
+    if record and not running and record.state in ("starting", "ready", "stopping"):
+        died = "\n".join(tail_log(home, _LAST_WORDS)) or "It left no word."
+    written_by = read_json(places.format) or {}
+    return LocalStatus(
+        running=running,
+        pid=pid,
+        port=record.port if record else None,
+        url=f"http://{HOST}:{known.port}" if known and known.port else None,
+        uptime_s=max(0.0, time.time() - known.started_at) if known else None,
+        memory_bytes=_memory(places, pid) if pid is not None else None,
+        disk_bytes=_disk(places.local),
+        home=home,
+        version=written_by.get("emulator"),
+        data_format=written_by.get("format"),
+        died=died,
+    )
+
+
+def stop(home: Path) -> bool:
+    """Stop the server in order and wait until it is gone; False when none was running.
+
+    Raises LocalCloudError when it cannot save its data, and then still runs, or when it had to be
+    killed because it did not stop within 30 seconds.
+    """
+    places = Places(home)
+    pid = _server_pid(places)
+    if pid is None:
+        return False
+    asked_at = time.time()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+
+    def outcome() -> str | None:
+        if _is_gone(places):
+            return "gone"
+        record = ServerRecord.load(places.server)
+        if record is None or record.port is None:
+            return None
+        at, _, reason = _introduction(record.port).get(NOTICE_HEADER, "").partition(" ")
+        return reason if at and float(at) >= asked_at else None
+
+    said = wait_until(outcome, budget_s=STOP_BUDGET_S, base_s=0.02, cap_s=0.2)
+    if said == "gone":
+        return True
+    if said is not None:
+        raise LocalCloudError(
+            f"The embedded cloud did not stop, and is still running. {said}",
+            hint="Free some space and stop it again; `stockpipe local reset` gives the data up.",
+        )
+    _kill(places, pid)
+    raise LocalCloudError(
+        f"The embedded cloud did not stop within {STOP_BUDGET_S:.0f} s and was killed. "
+        "What changed in the last seconds before is lost.",
+        hint=f"Its log: {places.log}",
+    )
+
+
+def reset(home: Path) -> None:
+    """End the server and remove all of its data, credentials included; raises LocalCloudError."""
+    places = Places(home)
+    if not places.local.exists():
+        return
+    pid = _server_pid(places)
+    if pid is not None:
+        _kill(places, pid)
+    lock = Lock(places.lock)
+    try:
+        if not wait_until(lambda: lock.acquire() or None, budget_s=5, base_s=0.02, cap_s=0.2):
+            raise LocalCloudError(f"Another process is using {places.local}.")
+        for entry in places.local.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry != places.lock:  # a command that waits for the lock holds this very file
+                entry.unlink()
+    except OSError as error:
+        raise not_writable(places.local, error) from error
+    finally:
+        lock.release()
+
+
+def log_path(home: Path) -> Path:
+    return Places(home).log
+
+
+def tail_log(home: Path, lines: int) -> list[str]:
+    """The last lines of the server's log, oldest first; empty when there is none."""
+    return _lines_from(Places(home).log, -_TAIL_BYTES)[-lines:] if lines > 0 else []
+
+
+def _check_installed() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("ministack", "duckdb", "pytz") if find_spec(name) is None]
+    if missing:
+        raise LocalCloudError(
+            f"The embedded cloud is not installed ({', '.join(missing)} missing).",
+            hint="pip install 'stockpipe[local]', or use --target aws.",
+        )
+
+
+def _spawn(places: Places) -> subprocess.Popen[bytes]:
+    with places.log.open("ab") as log:
+        places.log.chmod(0o600)
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", _MODULE, str(places.home)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=places.local,
+            env=_environment(places),
+            start_new_session=True,
+        )
+    _children[child.pid] = child
+    return child
+
+
+def _environment(places: Places) -> dict[str, str]:
+    """For the server and so for every function: nothing of the host that they do not need.
+
+    HOME is ours, so ``~/.aws`` is not read; what an interpreter is found by stays.
+    """
+    import site
+
+    kept = (*_KEPT, *_KEPT_FOR_PYTHON)
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    environment["HOME"] = str(places.local)
+    environment["TMPDIR"] = str(places.tmp)
+    environment["PYTHONUNBUFFERED"] = "1"
+    if site.ENABLE_USER_SITE:
+        environment["PYTHONUSERBASE"] = site.getuserbase()
+    return environment
+
+
+def _start_error(places: Places, child: subprocess.Popen[bytes], offset: int) -> LocalCloudError:
+    _children.pop(child.pid, None)
+    if child.returncode == _DISK_FULL:
+        return LocalCloudError(
+            f"The embedded cloud did not start: no space left for {places.local}.",
+            hint="Free some space, or set STOCKPIPE_HOME to another disk.",
+        )
+    record = ServerRecord.load(places.server)
+    if record and record.pid == child.pid and record.state == "failed" and record.error:
+        return LocalCloudError(record.error, hint=record.hint or f"Its log: {places.log}")
+    return LocalCloudError(
+        f"The embedded cloud did not start (exit code {child.returncode})."
+        f"{_last_words(places, offset)}",
+        hint=f"The whole log: {places.log}",
+    )
+
+
+def _last_words(places: Places, offset: int = 0) -> str:
+    lines = _lines_from(places.log, offset)[-_LAST_WORDS:]
+    return "\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
+
+
+def _lines_from(path: Path, offset: int) -> list[str]:
+    """Lines from a byte on, counted from the end when negative; all when the file is shorter."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = offset if 0 <= offset <= size else max(0, size + min(offset, 0))
+            file.seek(start if 0 <= offset <= size or offset < 0 else 0)
+            return file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _introduction(port: int) -> dict[str, str]:
+    """The headers with which a server answers on the readiness route; empty when it does not."""
+    from http.client import HTTPConnection, HTTPException
+
+    connection = HTTPConnection(HOST, port, timeout=_ANSWER_S)
+    try:
+        connection.request("GET", READY)
+        answer = connection.getresponse()
+        answer.read()
+        return {name.lower(): value for name, value in answer.getheaders()} | (
+            {} if answer.status == 200 else {NONCE_HEADER: ""}
+        )
+    except (OSError, HTTPException):
+        return {}
+    finally:
+        connection.close()
+
+
+def _is_server(places: Places, pid: int) -> bool:
+    """Whether a process is this home's server, and not a stranger with a recycled number."""
+    command = processes.command_line(pid)
+    return _MODULE in command and command.endswith(str(places.home))
+
+
+def _server_pid(places: Places) -> int | None:
+    """The process that holds the lock, None when none does; raises LocalCloudError if unknown."""
+
+    def look() -> int | None:
+        record = ServerRecord.load(places.server)
+        if _is_gone(places):
+            return 0
+        return record.pid if record and _is_server(places, record.pid) else None
+
+    found = wait_until(look, budget_s=5, base_s=0.02, cap_s=0.2)
+    if found is None:
+        raise LocalCloudError(
+            f"Another process holds {places.lock}, and it is not a server that we know.",
+            hint=f"See who it is: fuser {places.lock}",
+        )
+    return found or None
+
+
+def _is_gone(places: Places) -> bool:
+    for pid in [pid for pid, child in _children.items() if child.poll() is not None]:
+        del _children[pid]
+    return not is_locked(places.lock)
+
+
+def _kill(places: Places, pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    gone: Callable[[], bool | None] = lambda: _is_gone(places) or None  # noqa: E731
+    wait_until(gone, budget_s=5, base_s=0.02, cap_s=0.2)
+    processes.end_functions(places.tmp)
+
+
+def _memory(places: Places, pid: int) -> int:
+    return sum(processes.memory_bytes(each) for each in [pid, *processes.functions(places.tmp)])
+
+
+def _disk(directory: Path) -> int:
+    total = 0
+    for path in directory.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # it went while we looked
+            total += path.lstat().st_size
+    return total

@@ -1,0 +1,155 @@
+"""ministack as we run it: its settings, what it must not do to the host, and how we replace parts.
+
+Everything replaced goes through :func:`replace`, so a release that renames something is refused
+at start, by name, instead of quietly running its own version.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from stockpipe.errors import LocalCloudError
+from stockpipe.local.home import Places
+
+VERSION = "1.5.33"
+DEFAULT_REGION = "us-east-2"
+SERVICES = (
+    "athena",
+    "dynamodb",
+    "dynamodbstreams",
+    "events",
+    "glue",
+    "iam",
+    "kinesis",
+    "kms",
+    "lambda",
+    "logs",
+    "monitoring",
+    "s3",
+    "scheduler",
+    "sns",
+    "sqs",
+    "sts",
+    "tagging",
+)
+"""What the pipeline uses or may be pointed at; the others open ports or start containers."""
+
+_log = logging.getLogger(__name__)
+
+_SEEN_BY_FUNCTIONS = ("GATEWAY_PORT", "MINISTACK_REGION")
+"""Read again at run time, so they stay in the environment that functions inherit."""
+
+
+def settings(places: Places, port: int) -> dict[str, str]:
+    """ministack's environment. It reads these when a module is imported."""
+    return {
+        "GATEWAY_PORT": str(port),
+        "MINISTACK_REGION": DEFAULT_REGION,
+        "AUTH": "true",
+        "PERSIST_STATE": "1",
+        "S3_PERSIST": "1",
+        "STATE_DIR": str(places.state),
+        "S3_DATA_DIR": str(places.s3),
+        "SERVICES": ",".join(SERVICES),
+        "SFTP_ENABLED": "0",
+        "IOT_MTLS_ENABLED": "0",
+        "LOG_LEVEL": "WARNING",
+    }
+
+
+def load(settings: Mapping[str, str]) -> Any:
+    """Import ministack with our settings and all of its services that we serve.
+
+    Out: ``ministack.app``. Raises LocalCloudError when it is not the release that we know.
+    """
+    os.environ.update(settings)
+    fail_lost_writes()
+    from importlib.metadata import version
+
+    import ministack.app as app
+
+    found = version("ministack")
+    if found != VERSION:
+        raise LocalCloudError(
+            f"The embedded cloud needs ministack {VERSION}; {found} is installed.",
+            hint="pip install 'stockpipe[local]'",
+        )
+    # Eagerly: a module imported by a later request would read settings that are gone by then.
+    for name in sorted({app.SERVICE_REGISTRY[service]["module"] for service in SERVICES}):
+        module = app._get_module(name)
+        if not isinstance(module, ModuleType):
+            raise LocalCloudError(
+                f"ministack's {name} cannot be imported.", hint="pip install 'stockpipe[local]'"
+            )
+    _leave_host_alone(app)
+    return app
+
+
+def hide(settings: Mapping[str, str]) -> None:
+    """Once started, nobody reads the settings but the functions, which inherit the environment."""
+    for name in settings.keys() - set(_SEEN_BY_FUNCTIONS):
+        os.environ.pop(name, None)
+
+
+def replace(module: ModuleType, name: str, new: Any) -> Any:
+    """Put ``new`` in the place of ``module.name``; out: what was there.
+
+    Raises LocalCloudError when nothing was: this is not the ministack that we know.
+    """
+    try:
+        old = getattr(module, name)
+    except AttributeError:
+        raise LocalCloudError(
+            f"This ministack has no {module.__name__}.{name}; stockpipe was made for {VERSION}.",
+            hint="pip install 'stockpipe[local]'",
+        ) from None
+    setattr(module, name, new)
+    return old
+
+
+def _leave_host_alone(app: ModuleType) -> None:
+    """No container is reaped (at boot it removes every ministack container on the host, another
+    project's too), and no script in /docker-entrypoint-initaws.d or /etc/localstack is run."""
+    replace(app, "_docker_socket_present", lambda: False)
+    replace(app, "_collect_scripts", lambda *directories: [])
+
+
+class _LostWrite(logging.Filter):
+    """Raises what S3 is about to log and forget."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError) and str(record.msg).startswith("Failed to "):
+            raise error
+        return True
+
+
+def fail_lost_writes() -> None:
+    """A file operation that fails in S3 fails its request.
+
+    As it is, ministack logs "Failed to persist", keeps the object in memory and answers 200: the
+    object is gone after a restart; a failed read answers 200 and an empty body. Every such place
+    logs a warning that starts so, hence one filter for all of them. Installed before S3 is
+    imported, when it reads what is on disk.
+    """
+    logging.getLogger("s3").addFilter(_LostWrite())
+
+
+def answer_lost_writes() -> None:
+    """Such a failure in S3's own words, so that every SDK shows the reason."""
+    from ministack.services import s3
+
+    async def handle_request(method: str, path: str, *rest: Any, **named: Any) -> Any:
+        try:
+            return await original(method, path, *rest, **named)
+        except OSError as error:
+            reason = f"The embedded cloud's disk: {error.strerror or error}."
+            _log.error("S3 %s %s: %s", method, path, reason)
+            return s3._error("InternalError", reason, 500, path)
+
+    original: Callable[..., Any] = replace(s3, "handle_request", handle_request)

@@ -1,0 +1,87 @@
+"""Where the event-source runner meets ministack: the only part of it that imports the emulator."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from stockpipe.local.emulator import replace
+
+_POLLERS = ("_poll_kinesis", "_poll_dynamodb_streams")
+_CHANGES = ("_create_esm", "_update_esm", "_delete_esm")
+_DROPPED = ("StartingPositionTimestamp", "TumblingWindowInSeconds")
+"""Settings that CreateEventSourceMapping takes and forgets; unseen, they could not be refused."""
+_STREAM_BATCH = 100
+
+_listeners: list[Callable[[], None]] = []
+
+
+def install() -> None:
+    """Take Kinesis and DynamoDB Streams mappings away from the emulator's poller, leaving it SQS.
+
+    To be called once, before the server starts. Mappings then also keep the settings that the
+    emulator drops, and have AWS's default BatchSize. Raises LocalCloudError when this is not the
+    ministack that we know.
+    """
+    from ministack.services import lambda_svc
+
+    for name in _POLLERS:
+        replace(lambda_svc, name, _nothing_polled)
+    create = replace(lambda_svc, "_create_esm", None)
+    lambda_svc._create_esm = _keeping(create, lambda_svc._esms)
+    for name in _CHANGES:
+        change = replace(lambda_svc, name, None)
+        setattr(lambda_svc, name, _telling(change))
+
+
+def _nothing_polled() -> bool:
+    """Stands for a poller: "nothing was processed", so the loop around it goes to sleep."""
+    return False
+
+
+def _telling(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        answer = original(*args, **kwargs)
+        for listener in list(_listeners):
+            listener()
+        return answer
+
+    return changed
+
+
+def _keeping(original: Callable[..., Any], mappings: Any) -> Callable[..., Any]:
+    @wraps(original)
+    def create(data: dict[str, Any]) -> Any:
+        if ":sqs:" not in str(data.get("EventSourceArn")):
+            data.setdefault("BatchSize", _STREAM_BATCH)
+        before = set(mappings)
+        answer = original(data)
+        for uuid in set(mappings) - before:
+            mappings[uuid].update({name: data[name] for name in _DROPPED if data.get(name)})
+        return answer
+
+    return create
+
+
+def on_change(listener: Callable[[], None]) -> Callable[[], None]:
+    """Call ``listener`` after every change of a mapping, until the returned function is called."""
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener)
+
+
+def wake_event() -> threading.Event:
+    """What the emulator sets with every record on a stream; its own poll loop clears it."""
+    from ministack.core.concurrency import esm_wake
+
+    event: threading.Event = esm_wake
+    return event
+
+
+def mapping_regions() -> set[str]:
+    """The regions that have mappings, of whatever source, so that the others need no call."""
+    from ministack.services import lambda_svc
+
+    return {region for _account, region, _uuid in list(lambda_svc._esms._data)}

@@ -1,0 +1,318 @@
+"""What runs in the background: ``python -m stockpipe.local.server HOME``, started by ``daemon``.
+
+It holds the data directory's lock for its whole life, serves on 127.0.0.1, saves a snapshot a
+moment after something changed, and stops on SIGTERM: event sources first, then requests, then a
+last snapshot, then function processes. When that snapshot cannot be written it does not stop, so
+that nothing is lost to a full disk, and says so in ``server.json``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from stockpipe.aws import Aws, Endpoint
+from stockpipe.errors import LocalCloudError
+from stockpipe.local import access, athena, emulator, event_sources, processes, state
+from stockpipe.local.home import (
+    DATA_FORMAT,
+    HOST,
+    Credentials,
+    Lock,
+    Places,
+    ServerRecord,
+    check_format,
+    write_json,
+)
+from stockpipe.local.snapshot import Snapshots
+from stockpipe.local.traffic import Traffic
+
+ALREADY_RUNNING = 75
+"""Exit code of a server that found the lock taken: the other one is as good."""
+DISK_FULL = 74
+
+SNAPSHOT_EVERY_S = 2.0
+SNAPSHOT_SHARE = 10
+"""A snapshot takes at most one part in this of the time, so a large one comes less often."""
+
+_LOCK_WAIT_S = 2.0  # a command that looks whether the lock is taken holds it for a moment
+_RUNNER_STOP_S = 10.0
+_DRAIN_S = 3.0
+_SERVE_STOP_S = 8.0
+_LOG_BYTES = 10_000_000
+# Below the range from which systems lend ports to outgoing connections, so that it stays ours.
+_PORTS = range(20_000, 30_000)
+_PORT_TRIES = 50
+
+_log = logging.getLogger("stockpipe.local")
+
+
+class Server:
+    """One data directory's server, from lock to exit."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        previous = ServerRecord.load(places.server)
+        self._wanted_port = previous.port if previous else None
+        self._record = ServerRecord(
+            pid=os.getpid(),
+            port=self._wanted_port,
+            nonce=secrets.token_hex(16),
+            started_at=time.time(),
+            state="starting",
+            emulator=emulator.VERSION,
+        )
+        self._stop_asked = asyncio.Event()
+
+    def run(self) -> int:
+        """Serve until SIGTERM; out: the exit code."""
+        self._note("starting")
+        try:
+            self._prepare()
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(self._serve(loop))
+        except LocalCloudError as error:
+            _log.error("not started: %s", error.message)
+            self._note("failed", error=error.message, hint=error.hint)
+            return 1
+        finally:
+            self._clear_away()
+        self._note("stopped")
+        _log.info("stopped")
+        return 0
+
+    def _note(self, now: str, *, error: str | None = None, hint: str | None = None) -> None:
+        self._record = dataclasses.replace(self._record, state=now, error=error, hint=hint)
+        try:
+            self._record.save(self._places.server)
+        except OSError as failure:
+            if now == "starting":
+                raise
+            _log.error("server.json cannot be written: %s", failure)
+
+    def _prepare(self) -> None:
+        places = self._places
+        check_format(places.format)
+        self._clear_away()
+        self._credentials = Credentials.load_or_make(places.credentials)
+        self._socket = self._bind()
+        port = self._socket.getsockname()[1]
+        self._record = dataclasses.replace(self._record, port=port)
+        self._endpoint = Endpoint(
+            f"http://{HOST}:{port}",
+            self._credentials.access_key_id,
+            self._credentials.secret_access_key,
+        )
+        self._snapshots = Snapshots(places)
+        self._snapshots.read()
+        self._settings = emulator.settings(places, port)
+        app = emulator.load(self._settings)
+        write_json(places.format, {"format": DATA_FORMAT, "emulator": emulator.VERSION})
+        self._snapshots.install(app)
+        access.install(self._credentials)
+        state.install()
+        emulator.answer_lost_writes()
+        athena.install()
+        event_sources.install()
+        self._snapshots.restore()
+        self._gate = access.Gate(app.app, self._credentials, self._record.nonce)
+        self._traffic = Traffic(self._gate)
+
+    def _bind(self) -> socket.socket:
+        """The port of this data directory, or another one when a stranger has it."""
+        first = [self._wanted_port] if self._wanted_port else []
+        others = [secrets.choice(_PORTS) for _ in range(_PORT_TRIES)]
+        for port in (*first, *others, 0):
+            bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            # After a restart the old connections may still linger; they are no reason to move.
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                bound.bind((HOST, port))
+                bound.listen()
+            except OSError as error:
+                bound.close()
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                if port == self._wanted_port:
+                    _log.warning("port %d is taken by another program: choosing another", port)
+                continue
+            return bound
+        raise LocalCloudError(f"There is no free port on {HOST}.")
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        from hypercorn.asyncio import serve
+        from hypercorn.config import Config
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop_asked.set)
+        config = Config()
+        config.bind = [f"fd://{self._socket.detach()}"]
+        config.accesslog = None
+        config.errorlog = logging.getLogger("hypercorn.error")
+        config.keep_alive_timeout = 75
+        config.graceful_timeout = 2
+        down = asyncio.Event()
+        serving: asyncio.Task[None] = loop.create_task(
+            serve(self._traffic, config, shutdown_trigger=down.wait)  # type: ignore[arg-type]
+        )
+        started = loop.create_task(self._traffic.started.wait())
+        await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+            raise LocalCloudError("The embedded cloud ended while it started.")
+        emulator.hide(self._settings)
+        self._note("ready")
+        _log.info("ready on %s, data in %s", self._endpoint.url, self._places.local)
+        keeping = loop.create_task(self._keep())
+        stopping = loop.create_task(self._until_stopped())
+        await asyncio.wait({serving, keeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        keeping.cancel()
+        for task in (serving, keeping, stopping):
+            if task.done() and not task.cancelled():
+                task.result()
+        down.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(serving, _SERVE_STOP_S)
+
+    def _connect(self) -> Aws:
+        return Aws(region=emulator.DEFAULT_REGION, endpoint=self._endpoint)
+
+    async def _until_stopped(self) -> None:
+        """Run the event sources until a stop that succeeds."""
+        from ministack.core import lambda_runtime
+
+        while True:
+            runner = event_sources.EventSourceRunner(self._connect, self._places.checkpoints)
+            await asyncio.to_thread(runner.start)
+            await self._stop_asked.wait()
+            self._stop_asked.clear()
+            asked_at = time.time()
+            self._note("stopping")
+            _log.info("stopping")
+            await asyncio.to_thread(runner.stop, _RUNNER_STOP_S)
+            await self._traffic.close(_DRAIN_S)
+            try:
+                await self._snapshots.save()
+            except OSError as error:
+                reason = f"The data cannot be saved: {error.strerror or error}."
+                _log.error("not stopped: %s", reason)
+                self._gate.notice = f"{asked_at} {reason}"
+                self._traffic.open()
+                self._note("ready")
+                continue
+            await asyncio.to_thread(lambda_runtime.reset)
+            return
+
+    async def _keep(self) -> None:
+        """Save a snapshot soon after something changed; without one, take no more writes."""
+        wait_s = SNAPSHOT_EVERY_S
+        while True:
+            await asyncio.sleep(wait_s)
+            if not self._traffic.changed or self._record.state != "ready":
+                continue
+            self._traffic.changed = False
+            began = time.monotonic()
+            try:
+                await self._snapshots.save()
+            except OSError as error:
+                reason = f"cannot save its data: {error.strerror or error}"
+                if self._traffic.refuse_writes(reason):
+                    _log.error("writes are refused for now: it %s", reason)
+            else:
+                if self._traffic.take_writes():
+                    _log.info("snapshot written, writes are taken again")
+            wait_s = max(SNAPSHOT_EVERY_S, SNAPSHOT_SHARE * (time.monotonic() - began))
+
+    def _clear_away(self) -> None:
+        """End function processes, of this server or of one that was killed; empty the scratch."""
+        processes.end_functions(self._places.tmp)
+        shutil.rmtree(self._places.tmp, ignore_errors=True)
+        self._places.tmp.mkdir(mode=0o700, exist_ok=True)
+
+
+def _hold(path: Path) -> Lock | None:
+    """The lock, or None when another server has it."""
+    lock = Lock(path)
+    deadline = time.monotonic() + _LOCK_WAIT_S
+    while not lock.acquire():
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.02)
+    return lock
+
+
+def _open_log(path: Path) -> None:
+    """Log to the file alone, a new one when it has grown large."""
+    if path.exists() and path.stat().st_size > _LOG_BYTES:
+        path.replace(path.with_name(f"{path.name}.1"))
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.close(file)
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(asctime)sZ %(levelname)s %(name)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+    logging.getLogger("stockpipe").setLevel(logging.INFO)
+
+
+def _raise_file_limit() -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft < wanted:
+        # macOS names a hard limit that it does not grant.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _end_while_starting(number: int, frame: FrameType | None) -> NoReturn:
+    raise LocalCloudError("It was stopped while it started.")
+
+
+def main(argv: list[str]) -> int:
+    """In: the program and its home. Out: the exit code; why it failed is in server.json."""
+    places = Places(Path(argv[1]))
+    os.umask(0o077)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal's end is not ours
+    signal.signal(signal.SIGTERM, _end_while_starting)
+    try:
+        places.make()
+        lock = _hold(places.lock)
+        if lock is None:
+            return ALREADY_RUNNING
+        _open_log(places.log)
+        _raise_file_limit()
+        return Server(places).run()
+    except LocalCloudError as error:
+        _log.error("not started: %s", error.message)
+    except OSError as error:
+        _log.exception("not started")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return DISK_FULL
+    except Exception:
+        _log.exception("ended by an error of its own")
+    return 1
+
+
+if __name__ == "__main__":
+    code = main(sys.argv)
+    logging.shutdown()
+    # Worker threads may still wait for a process that has been ended; nothing is left for them.
+    os._exit(code)

@@ -1,0 +1,264 @@
+"""One file that holds everything but S3 objects as of one moment, written off the request path.
+
+Requests are handled one at a time by the event loop, so a ``fork`` made there is a consistent
+copy of all services at once: the child writes it out at leisure while the server goes on. The
+parent pays for the fork alone (some milliseconds); a thread would stall requests for seconds.
+
+The positions of the event sources are read just *before* the fork and travel in the same file.
+So a position is never ahead of the data it stands for, and after ``kill -9`` records are
+processed again rather than skipped. Whatever else was written since the last snapshot is gone;
+S3 objects, which are files of their own, stay, except in buckets that the snapshot does not know.
+
+The file is text, one entry a line: a header, ``service NAME JSON``, ``position NAME BASE64``, an
+end, so that it is read back without holding more than one service's JSON apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import copy
+import errno
+import gc
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+from stockpipe.errors import LocalCloudError
+from stockpipe.local.emulator import VERSION, replace
+from stockpipe.local.home import RESET_HINT, Places
+
+LONGEST_S = 300.0
+_BLOB_REFERENCE = re.compile(rb'"code_blob_ref": "([0-9a-f]{64})"')
+_log = logging.getLogger(__name__)
+
+Services = Mapping[str, Callable[[], Any]]
+
+
+class Snapshots:
+    """Reads the snapshot of a data directory at start, and replaces it from then on."""
+
+    def __init__(self, places: Places) -> None:
+        self._file = places.state / "snapshot.jsonl"
+        self._places = places
+        self._services: dict[str, bytes] = {}
+        self._saving = asyncio.Lock()
+        self._app: Any = None
+        self._persistence: Any = None
+
+    @property
+    def file(self) -> Path:
+        return self._file
+
+    def read(self) -> None:
+        """Read the snapshot and make the rest of the data directory agree with it.
+
+        To be called before ministack is imported. Raises LocalCloudError when the file is damaged.
+        """
+        for part in self._places.state.glob("*.part"):  # of a server that was killed
+            part.unlink(missing_ok=True)
+        positions: dict[str, bytes] = {}
+        complete = not self._file.exists()
+        if self._file.exists():
+            for line in self._file.read_bytes().rstrip(b"\n").split(b"\n"):
+                kind, _, rest = line.partition(b" ")
+                name, _, content = rest.partition(b" ")
+                if kind == b"service":
+                    self._services[name.decode()] = content
+                elif kind == b"position":
+                    positions[json.loads(name)] = base64.b64decode(content)
+                complete = kind == b"end"
+        if not complete:
+            raise LocalCloudError(
+                f"The embedded cloud's data in {self._file} is damaged.", hint=RESET_HINT
+            )
+        self._restore_positions(positions)
+        self._drop_unknown_buckets()
+
+    def _restore_positions(self, positions: Mapping[str, bytes]) -> None:
+        shutil.rmtree(self._places.checkpoints)
+        self._places.checkpoints.mkdir(mode=0o700)
+        for name, content in positions.items():
+            path = self._places.checkpoints / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    def _drop_unknown_buckets(self) -> None:
+        """A bucket made after the snapshot has lost its tags and policies: it goes altogether."""
+        state = json.loads(self._services.get("s3", b"{}"))
+        keys = state.get("payload", {}).get("buckets_meta", {}).get("data", {})
+        known = {tuple(key.split("\0", 1)) for key in keys}
+        for account in [*self._places.s3.glob("*/"), *self._places.s3.glob(".versions/*/")]:
+            for bucket in account.glob("*/") if account.name != ".versions" else ():
+                if (account.name, repr(bucket.name)) not in known:
+                    _log.warning("bucket %s is newer than the snapshot: dropped", bucket.name)
+                    shutil.rmtree(bucket)
+
+    def install(self, app: ModuleType) -> None:
+        """Make ministack load from, and save to, this file instead of one file a service.
+
+        To be called before anything else here but :meth:`read`.
+        """
+        from ministack.core import persistence
+        from ministack.services import lambda_svc
+
+        self._app, self._persistence = app, persistence
+        replace(app, "_load_persisted_state", lambda: None)  # restore() has
+        replace(app, "save_all", lambda services: None)  # the server has saved before it stops
+        # The code of functions lies beside the snapshot, by content. Pruned while a snapshot is
+        # being written, it could be missing to the one that is still in force; so: at start only.
+        prune = replace(lambda_svc, "_prune_orphan_code_blobs", lambda referenced: None)
+        lines = self._services.get("lambda", b"")
+        prune({match.decode() for match in _BLOB_REFERENCE.findall(lines)})
+
+    def restore(self) -> None:
+        """Give every service its saved state.
+
+        ministack's own loader logs what it cannot read and starts empty, and the next save makes
+        the loss final. Raises LocalCloudError instead.
+        """
+        for service, module in self._app._state_map.items():
+            line = self._services.pop(service, None)
+            if line is None:
+                continue
+            try:
+                content = json.loads(line, object_hook=self._persistence._json_object_hook)
+                if content["format"] > self._persistence._state_format_version(service):
+                    raise ValueError(f"format {content['format']} is newer than {VERSION} reads")
+                if content["payload"]:
+                    self._app._get_module(module).load_persisted_state(content["payload"])
+            except Exception as error:
+                raise LocalCloudError(
+                    f"The embedded cloud's saved {service} cannot be read: {error!r}.",
+                    hint=RESET_HINT,
+                ) from error
+
+    async def save(self) -> None:
+        """Write a snapshot of this moment; to be awaited on the event loop that serves requests.
+
+        Raises OSError when it could not be written (a full disk); the last one then stands.
+        """
+        async with self._saving:  # of two writers at once, the older might come last
+            await self._save()
+
+    async def _save(self) -> None:
+        services: Services = self._app._build_persistence_save_dict()
+        positions = _read_all(self._places.checkpoints)
+        reader, writer = os.pipe()
+        with warnings.catch_warnings():
+            # 3.12 warns of forks among threads: the child below takes no lock they could hold.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            self._write_and_exit(writer, services, positions)
+        os.close(writer)
+        loop = asyncio.get_running_loop()
+        try:
+            words = await asyncio.wait_for(
+                loop.run_in_executor(None, _wait, child, reader), LONGEST_S
+            )
+        except TimeoutError:
+            os.kill(child, signal.SIGKILL)
+            raise OSError(errno.ETIMEDOUT, f"not written within {LONGEST_S:.0f} s") from None
+        for line in words.splitlines():
+            kind, _, text = line.partition(" ")
+            if kind == "failed":
+                number, _, reason = text.partition(" ")
+                raise OSError(int(number), reason)
+            _log.error("%s", text)
+
+    def _write_and_exit(
+        self, writer: int, services: Services, positions: Mapping[str, bytes]
+    ) -> NoReturn:
+        """The child: one thread, a private copy of everything, nothing but JSON and one file."""
+        code = 1
+        try:
+            parent = os.getppid()
+            # The parent's loop must not take a signal to this process for one of its own.
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            # Not the port, the lock or a client's connection: the server may be killed meanwhile.
+            os.closerange(3, writer)
+            os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
+            gc.disable()
+            os.nice(5)
+            # The services copy their state to save it; this process is such a copy already.
+            copy.deepcopy = lambda value, memo=None, _nil=None: value  # type: ignore[assignment]
+            self._write(services, positions, parent, lambda text: _say(writer, f"problem {text}"))
+            code = 0
+        except OSError as error:
+            _say(writer, f"failed {error.errno or errno.EIO} {error.strerror or error}")
+        except BaseException as error:  # noqa: BLE001 - there is no one above to raise to
+            _say(writer, f"failed {errno.EIO} {type(error).__name__}: {error}")
+        finally:
+            os._exit(code)
+
+    def _write(
+        self,
+        services: Services,
+        positions: Mapping[str, bytes],
+        parent: int,
+        problem: Callable[[str], None],
+    ) -> None:
+        part = self._file.with_name(f"{os.getpid()}.part")
+        try:
+            with part.open("wb") as file:
+                file.write(f"header {VERSION}\n".encode())
+                for name, get_state in services.items():
+                    try:
+                        line = self._encode(name, get_state())
+                    except (TypeError, ValueError, RecursionError) as error:
+                        problem(f"{name} cannot be saved: {error}")
+                        continue
+                    file.write(line)
+                for name, content in positions.items():
+                    file.write(b"position " + json.dumps(name).replace(" ", "\\u0020").encode())
+                    file.write(b" " + base64.b64encode(content) + b"\n")
+                file.write(b"end\n")
+                file.flush()
+                os.fsync(file.fileno())
+            # A server that died has perhaps been followed by another, which owns the file now.
+            if os.getppid() == parent:
+                part.replace(self._file)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _encode(self, service: str, state: Any) -> bytes:
+        if state is None:
+            return b""
+        content = {"format": self._persistence._state_format_version(service), "payload": state}
+        text = json.dumps(content, default=self._persistence._json_default)
+        return f"service {service} {text}\n".encode()
+
+
+def _read_all(directory: Path) -> dict[str, bytes]:
+    """The files below a directory by relative name; those being replaced meanwhile are left out."""
+    found = {}
+    for path in directory.rglob("*"):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            found[path.relative_to(directory).as_posix()] = path.read_bytes()
+    return found
+
+
+def _wait(child: int, reader: int) -> str:
+    with os.fdopen(reader, "rb") as file:
+        words = file.read().decode(errors="replace")
+    _, status = os.waitpid(child, 0)
+    if status and not words:
+        return f"failed {errno.EIO} the writer ended with status {status}"
+    return words
+
+
+def _say(writer: int, text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(writer, text.replace("\n", " ")[:1000].encode() + b"\n")
