@@ -14,7 +14,8 @@ import pytest
 from stockpipe.domain.quote import Quote
 from stockpipe.errors import FeedError, UsageError
 from stockpipe.feeds.base import Feed, Round
-from stockpipe.feeds.yahoo import LONGEST_PAUSE_S, Entry, Trouble, YahooFeed
+from stockpipe.feeds.yahoo import LONGEST_PAUSE_S, YahooFeed
+from stockpipe.feeds.yahoo_api import Entry, Trouble
 
 NOW = datetime(2025, 10, 29, 20, 15, tzinfo=UTC)
 CLOSE = 1761768001

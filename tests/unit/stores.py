@@ -1,0 +1,186 @@
+"""Services in memory, for faults that no emulator can be told to make at an exact call.
+
+They keep what was written, count the calls, and fail where a script says so. The real protocol is
+tested in ``tests/local`` against the embedded cloud.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+Fault = Callable[[str, dict[str, Any]], Exception | None]
+
+
+def refused(code: str, *, status: int = 400, item: dict[str, Any] | None = None) -> ClientError:
+    answer: dict[str, Any] = {
+        "Error": {"Code": code, "Message": code},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+    if item is not None:
+        answer["Item"] = item
+    return ClientError(answer, "Operation")  # type: ignore[arg-type]
+
+
+THROTTLED = "ProvisionedThroughputExceededException"
+
+
+class Bucket:
+    """S3 as far as put_object."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.calls = 0
+        self.fault: Fault = lambda operation, request: None
+
+    def put_object(self, **request: Any) -> dict[str, Any]:
+        self.calls += 1
+        error = self.fault("put_object", request)
+        if error:
+            raise error
+        assert request["ExpectedBucketOwner"] == "123456789012"
+        key = request["Key"]
+        assert self.objects.get(key, request["Body"]) == request["Body"], (
+            "a key changed its content"
+        )
+        self.objects[key] = request["Body"]
+        return {}
+
+    def under(self, prefix: str) -> dict[str, bytes]:
+        return {key: body for key, body in self.objects.items() if key.startswith(prefix)}
+
+
+class Table:
+    """DynamoDB as far as the two functions use it, for tables of two string keys."""
+
+    def __init__(self, *keys: str) -> None:
+        self.keys = keys
+        self.items: dict[tuple[str, ...], dict[str, Any]] = {}
+        self.calls: list[str] = []
+        self.writes = 0
+        """Writes that changed something: each is a record of the table's stream."""
+        self.fault: Fault = lambda operation, request: None
+        self.unprocessed: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = lambda puts: []
+        self.on_write: Callable[[dict[str, Any]], None] = lambda item: None
+
+    def _enter(self, operation: str, request: dict[str, Any]) -> None:
+        self.calls.append(operation)
+        error = self.fault(operation, request)
+        if error:
+            raise error
+
+    def key(self, item: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(item[name]["S"] for name in self.keys)
+
+    def _put(self, item: dict[str, Any]) -> None:
+        key = self.key(item)
+        if self.items.get(key) != item:
+            self.writes += 1
+            self.items[key] = item
+            self.on_write(item)
+
+    def batch_write_item(self, **request: Any) -> dict[str, Any]:
+        self._enter("batch_write_item", request)
+        ((table, puts),) = request["RequestItems"].items()
+        assert len(puts) <= 25
+        keys = [self.key(put["PutRequest"]["Item"]) for put in puts]
+        assert len(set(keys)) == len(keys), "DynamoDB refuses a call that names a key twice"
+        left = self.unprocessed(puts)
+        for put in puts:
+            if put not in left:
+                self._put(put["PutRequest"]["Item"])
+        return {"UnprocessedItems": {table: left} if left else {}}
+
+    def put_item(self, **request: Any) -> dict[str, Any]:
+        self._enter("put_item", request)
+        self._put(request["Item"])
+        return {}
+
+    def delete_item(self, **request: Any) -> dict[str, Any]:
+        self._enter("delete_item", request)
+        self.items.pop(self.key(request["Key"]), None)
+        return {}
+
+    def query(self, **request: Any) -> dict[str, Any]:
+        self._enter("query", request)
+        values = {name: one["S"] for name, one in request["ExpressionAttributeValues"].items()}
+        condition = request["KeyConditionExpression"]
+        rows = [item for key, item in sorted(self.items.items()) if key[0] == values[":symbol"]]
+        ranged = self.keys[1]
+        if "<=" in condition:
+            rows = [item for item in rows if item[ranged]["S"] <= values[":edge"]]
+        elif ">" in condition:
+            rows = [item for item in rows if item[ranged]["S"] > values[":edge"]]
+        elif "BETWEEN" in condition:
+            first, last = values[":first"], values[":last"]
+            rows = [item for item in rows if first <= item[ranged]["S"] <= last]
+        if not request.get("ScanIndexForward", True):
+            rows = rows[::-1]
+        start = request.get("ExclusiveStartKey")
+        if start:
+            rows = rows[[self.key(row) for row in rows].index(self.key(start)) + 1 :]
+        limit = request.get("Limit", 1000)
+        more = len(rows) > limit
+        page = rows[:limit]
+        answer: dict[str, Any] = {"Items": page}
+        if more:
+            answer["LastEvaluatedKey"] = {name: page[-1][name] for name in self.keys}
+        return answer
+
+    def get_paginator(self, operation: str) -> Table:
+        assert operation == "query"
+        return self
+
+    def paginate(self, **request: Any) -> Iterator[dict[str, Any]]:
+        yield self.query(**request)
+
+    def update_item(self, **request: Any) -> dict[str, Any]:
+        """The four updates of the alert book, told apart by their condition."""
+        self._enter("update_item", request)
+        key = self.key(request["Key"])
+        names = request["ExpressionAttributeNames"]
+        values = request["ExpressionAttributeValues"]
+        before = self.items.get(key)
+        if "attribute_not_exists" in request.get("ConditionExpression", ""):
+            free = before is None or (
+                before["kind"] == values[":kind"]
+                and (
+                    before["status"]["S"] == "superseded"
+                    or (
+                        before["status"]["S"] == "pending"
+                        and int(before["lease_until"]["N"]) < int(values[":now"]["N"])
+                    )
+                )
+            )
+            if not free:
+                raise refused("ConditionalCheckFailedException", item=before)
+        elif "ConditionExpression" in request and (
+            before is None or before["status"] != values[":pending"]
+        ):
+            raise refused("ConditionalCheckFailedException")
+        after = dict(before or request["Key"])
+        sets, _, removed = request["UpdateExpression"].removeprefix("SET ").partition(" REMOVE ")
+        for assignment in sets.split(", "):
+            name, value = assignment.split(" = ")
+            after[names.get(name, name)] = values[value]
+        for name in filter(None, removed.split(", ")):
+            after.pop(name, None)
+        self._put(after)
+        return {"Attributes": before or {}}
+
+
+class Topic:
+    """SNS as far as publish."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.fault: Fault = lambda operation, request: None
+
+    def publish(self, **request: Any) -> dict[str, Any]:
+        error = self.fault("publish", request)
+        if error:
+            raise error
+        self.messages.append(request)
+        return {}

@@ -1,0 +1,301 @@
+"""StockTrendAnalysis: the same alerts whatever the batching, each once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stores import THROTTLED, Table, Topic, refused
+
+from stockpipe.domain.clock import SystemClock
+from stockpipe.domain.quote import price_text
+from stockpipe.domain.rules import CrossoverRule
+from stockpipe.domain.signals import Reading, crossings
+from stockpipe.functions.alerts import LEASE_S, AlertBook
+from stockpipe.functions.readings import Readings
+from stockpipe.functions.trend import SETTLE_S, Change, Outcome, TrendAnalysis, changes
+
+NOW = datetime(2022, 3, 14, 20, 0, tzinfo=UTC)
+RULE = CrossoverRule(2, 4)
+
+
+class Now(SystemClock):
+    def __init__(self) -> None:
+        self.moment = NOW
+
+    def now(self) -> datetime:
+        return self.moment
+
+
+class Stack:
+    """The trend function over a table that rows are put into as the processor puts them."""
+
+    def __init__(self, *rules: CrossoverRule, max_age_s: float | None = None) -> None:
+        self.clock = Now()
+        self.table, self.alerts = Table("symbol", "timestamp"), Table("symbol", "id")
+        self.topic = Topic()
+        self.rules = rules or (RULE,)
+        self._seq = 0
+        self.max_age_s = max_age_s
+
+    def store(self, symbol: str, reading: Reading, after: str | None = None) -> Change:
+        self._seq += 1
+        item: dict[str, Any] = {
+            "symbol": {"S": symbol},
+            "timestamp": {"S": reading.timestamp},
+            "price": {"N": price_text(reading.price)},
+            **({"after": {"S": after}} if after else {}),
+        }
+        modified = (symbol, reading.timestamp) in self.table.items
+        self.table.items[symbol, reading.timestamp] = item
+        written_at = self.clock.now().timestamp()
+        return Change(str(self._seq), symbol, reading.timestamp, written_at, modified)
+
+    def judge(self, batch: Sequence[Change]) -> Outcome:
+        book = AlertBook(
+            self.alerts,  # type: ignore[arg-type]
+            self.topic,  # type: ignore[arg-type]
+            table="alerts",
+            topic_arn="arn",
+            max_age_s=self.max_age_s,
+            clock=self.clock,
+        )
+        readings = Readings(self.table, "table")  # type: ignore[arg-type]
+        return TrendAnalysis(readings, book, self.rules, self.clock).run(batch, lambda: 50.0)
+
+    def true(self) -> set[tuple[str, str, str, str]]:
+        """(symbol, id, kind, status) of every alert."""
+        return {
+            (key[0], key[1], item["kind"]["S"], item["status"]["S"])
+            for key, item in self.alerts.items.items()
+        }
+
+    def expected(self, status: str = "sent") -> set[tuple[str, str, str, str]]:
+        """What the final rows make true."""
+        series: dict[str, list[Reading]] = {}
+        for (symbol, timestamp), item in sorted(self.table.items.items()):
+            micro = round(float(item["price"]["N"]) * 10**6)
+            series.setdefault(symbol, []).append(Reading(timestamp, micro))
+        return {
+            (symbol, f"{c.timestamp}#{rule.name}", c.kind, status)
+            for symbol, readings in series.items()
+            for rule in self.rules
+            for c in crossings(readings, rule.fast, rule.slow)
+        }
+
+
+def at(index: int) -> str:
+    return f"{START + timedelta(minutes=index):%Y-%m-%dT%H:%M:%S.000Z}"
+
+
+START = datetime(2022, 3, 14, 13, 30, tzinfo=UTC)
+
+
+def series(rng: random.Random, length: int) -> list[Reading]:
+    # Few distinct prices: many exact ties, where careless code goes wrong.
+    return [Reading(at(index), rng.choice([9, 10, 10, 11, 12]) * 10**6) for index in range(length)]
+
+
+def wave(length: int) -> list[Reading]:
+    return [Reading(at(i), (10 + (i // 6) % 2 * 5) * 10**6) for i in range(length)]
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.integers(0, 2**32).map(random.Random), st.integers(1, 140), st.sampled_from([1, 2, 7, 100])
+)
+def test_any_batching_gives_exactly_the_crossings(
+    rng: random.Random, length: int, size: int
+) -> None:
+    stack = Stack(RULE, CrossoverRule(1, 9))
+    feed = {symbol: series(rng, length) for symbol in ("AAPL", "TSLA")}
+    rows = [
+        (symbol, reading) for i in range(length) for symbol, r in feed.items() for reading in [r[i]]
+    ]
+    pending: list[Change] = []
+    for start in range(0, len(rows), size):
+        pending += [stack.store(symbol, reading) for symbol, reading in rows[start : start + size]]
+        # The function may run behind by several batches, and be given a batch twice.
+        while len(pending) >= size * rng.randint(1, 3):
+            batch, pending = pending[:size], pending[size:]
+            stack.judge(batch)
+            if rng.random() < 0.3:
+                stack.judge(batch)
+    while pending:
+        batch, pending = pending[:size], pending[size:]
+        stack.judge(batch)
+    assert stack.true() == stack.expected()
+    assert len(stack.topic.messages) == len(stack.expected())
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.integers(0, 2**32).map(random.Random), st.integers(10, 80), st.integers(1, 9))
+def test_late_rows_end_with_the_crossings_of_the_final_data(
+    rng: random.Random, length: int, size: int
+) -> None:
+    stack = Stack()
+    rows = series(rng, length)
+    order = sorted(range(length), key=lambda i: i + rng.uniform(0, 5))
+    for start in range(0, length, size):
+        batch = [stack.store("AAPL", rows[i]) for i in order[start : start + size]]
+        stack.judge(batch)
+    live = {one for one in stack.true() if one[3] != "superseded"}
+    assert live == stack.expected()
+
+
+def test_a_changed_row_supersedes_what_it_made_wrong() -> None:
+    stack = Stack()
+    rows = wave(20)
+    stack.judge([stack.store("AAPL", reading) for reading in rows])
+    before = stack.expected()
+    assert before
+    flat = [Reading(reading.timestamp, 10**7) for reading in rows]
+    outcome = stack.judge([stack.store("AAPL", reading) for reading in flat])
+    assert len(outcome.superseded) == len(before)
+    assert {one[3] for one in stack.true()} == {"superseded"}
+
+
+def test_a_crossing_that_becomes_true_again_is_not_sent_again() -> None:
+    stack = Stack()
+    rows = wave(20)
+    stack.judge([stack.store("AAPL", reading) for reading in rows])
+    sent = len(stack.topic.messages)
+    stack.judge([stack.store("AAPL", Reading(r.timestamp, 10**7)) for r in rows])
+    stack.judge([stack.store("AAPL", reading) for reading in rows])
+    assert stack.true() == stack.expected()
+    assert len(stack.topic.messages) == sent
+
+
+def test_a_row_waits_for_the_predecessor_of_its_batch() -> None:
+    stack = Stack()
+    rows = wave(20)
+    written = [stack.store("AAPL", reading) for reading in rows[:7]]
+    late = stack.store("AAPL", rows[8], after=at(7))
+    outcome = stack.judge([*written, late])
+    assert outcome.failed == written[0].seq
+    assert "not visible yet" in next(iter(outcome.handed_back.values()))
+    stack.store("AAPL", rows[7], after=at(6))
+    assert stack.judge([*written, late]).failed is None
+    assert stack.true() == stack.expected()
+
+
+def test_the_very_first_row_is_waited_for_too() -> None:
+    stack = Stack()
+    second = stack.store("AAPL", wave(2)[1], after=at(0))
+    assert stack.judge([second]).failed == second.seq
+
+
+def test_a_predecessor_that_never_comes_is_waited_for_a_minute_only() -> None:
+    stack = Stack()
+    rows = [stack.store("AAPL", reading) for reading in wave(20)]
+    last = stack.store("AAPL", Reading(at(21), 10**7), after=at(20))
+    assert stack.judge([*rows, last]).failed
+    stack.clock.moment += timedelta(seconds=SETTLE_S + 1)
+    assert stack.judge([*rows, last]).failed is None
+    assert stack.true() == stack.expected()
+
+
+def test_a_failed_publish_is_tried_again_at_once_and_not_forgotten() -> None:
+    stack = Stack()
+    batch = [stack.store("AAPL", reading) for reading in wave(20)]
+    stack.topic.fault = lambda *_: refused("InternalError", status=500)
+    outcome = stack.judge(batch)
+    assert outcome.failed == batch[0].seq
+    assert "pending" in {one[3] for one in stack.true()}
+    stack.topic.fault = lambda *_: None
+    assert stack.judge(batch).failed is None
+    assert stack.true() == stack.expected()
+    assert len(stack.topic.messages) == len(stack.expected())
+
+
+class Killed(BaseException):
+    """The execution environment is gone: nothing after this call happens."""
+
+
+@pytest.mark.parametrize("nth", range(1, 7))  # two crossings of claim, publish, mark
+def test_killed_after_any_call_loses_nothing(nth: int) -> None:
+    stack = Stack()
+    batch = [stack.store("AAPL", reading) for reading in wave(20)]
+    count = 0
+
+    def kill(*_: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == nth:
+            raise Killed
+
+    stack.alerts.fault = stack.topic.fault = kill
+    with pytest.raises(Killed):
+        stack.judge(batch)
+    stack.alerts.fault = stack.topic.fault = lambda *_: None
+    leased = stack.judge(batch)
+    if leased.failed:  # claimed by the one that was killed: comes back after the lease
+        assert "another invocation" in next(iter(leased.handed_back.values()))
+        stack.clock.moment += timedelta(seconds=LEASE_S + 1)
+        assert stack.judge(batch).failed is None
+    assert stack.true() == stack.expected()
+    # Between publish and mark is the one place where a message goes out twice.
+    twice = 1 if nth % 3 == 0 else 0
+    assert len(stack.topic.messages) == len(stack.expected()) + twice
+
+
+def test_throttled_reads_hand_back_only_the_symbol_concerned() -> None:
+    stack = Stack()
+    good = [stack.store("AAPL", reading) for reading in wave(20)]
+    bad = [stack.store("TSLA", reading) for reading in wave(20)]
+    stack.table.fault = lambda _, request: (
+        refused(THROTTLED)
+        if request["ExpressionAttributeValues"][":symbol"]["S"] == "TSLA"
+        else None
+    )
+    assert stack.judge(good + bad).failed == bad[0].seq
+    assert {one[0] for one in stack.true()} == {"AAPL"}
+
+
+def test_old_crossings_are_recorded_and_not_sent() -> None:
+    stack = Stack(max_age_s=3600)
+    stack.judge([stack.store("AAPL", reading) for reading in wave(20)])
+    assert stack.true() == stack.expected("muted")
+    assert stack.topic.messages == []
+
+
+def test_one_query_per_symbol_while_it_keeps_up() -> None:
+    stack = Stack()
+    rows = wave(60)
+    for reading in rows[:50]:
+        stack.judge([stack.store("AAPL", reading)])
+    stack.table.calls.clear()
+    stack.judge([stack.store("AAPL", reading) for reading in rows[50:]])
+    assert stack.table.calls == ["query"]
+
+
+def test_the_message_can_be_acted_on_by_its_first_line() -> None:
+    stack = Stack()
+    stack.judge([stack.store("AAPL", reading) for reading in wave(20)])
+    kinds = {}
+    for message in stack.topic.messages:
+        assert message["Subject"] == "Stock Alert: AAPL"
+        kind = message["MessageAttributes"]["signal"]["StringValue"]
+        kinds[kind] = message["Message"].splitlines()[0]
+    assert kinds == {
+        "golden": "AAPL is in an Uptrend! Consider a buy opportunity.",
+        "death": "AAPL is in a Downtrend! Consider selling.",
+    }
+
+
+def test_rules_cover_only_their_symbols() -> None:
+    stack = Stack(CrossoverRule(2, 4, frozenset({"TSLA"})))
+    stack.judge([stack.store("AAPL", reading) for reading in wave(20)])
+    assert stack.true() == set()
+
+
+def test_removals_are_ignored_and_other_events_refused() -> None:
+    removal = {"eventName": "REMOVE", "dynamodb": {}}
+    assert changes({"Records": [removal]}) == []
+    with pytest.raises(ValueError, match="no DynamoDB Streams event"):
+        changes({"detail-type": "Scheduled Event"})
