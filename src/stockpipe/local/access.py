@@ -158,7 +158,7 @@ class Gate:
         authorization = headers.get("authorization", "")
         presigned = not authorization and "X-Amz-Signature" in query
         if not authorization and not presigned:
-            return None if _confirms_subscription(scope, query) else _UNSIGNED
+            return _UNSIGNED
         algorithm = authorization.partition(" ")[0] or query.get("X-Amz-Algorithm", [""])[0]
         if algorithm != "AWS4-HMAC-SHA256":
             return _UNSUPPORTED
@@ -209,16 +209,6 @@ class Gate:
             return Refusal(found.code, found.message)
         secret: str = found.secret_access_key
         return secret
-
-
-def _confirms_subscription(scope: Scope, query: Query) -> bool:
-    """The link in an SNS confirmation, which is opened without keys: its token is the secret."""
-    return (
-        scope["method"] == "GET"
-        and scope["path"] == "/"
-        and query.get("Action") == ["ConfirmSubscription"]
-        and bool(query.get("Token", [""])[0])
-    )
 
 
 def _late(signature: Any, query: Query, presigned: bool) -> Refusal | None:

@@ -1,7 +1,6 @@
-"""From Athena's SQL to DuckDB's: names, types, the answers that differ, and which days are meant.
+"""From Athena's SQL to DuckDB's: names, types, and which partitions a statement can mean.
 
-sqlglot transpiles; this module gives it what it needs for that (which table, which types) and
-corrects where DuckDB's namesake of a function answers otherwise than Trino's.
+sqlglot transpiles; this module gives it what it needs for that: which table, which types.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, traverse_scope
 
+from stockpipe.local.athena_answers import correct
 from stockpipe.local.athena_judge import Refused
 
 CATALOG = "awsdatacatalog"
 _UNRESOLVED = re.compile(r"Column '(?P<name>[^']*)' could not be resolved")
 _UNNAMED = re.compile(r"_col_(\d+)")
 _TEMPORAL = frozenset({"DATE", "TIMESTAMP", "TIMESTAMPTZ", "TIMESTAMP_S", "TIMESTAMP_MS"})
-_DAYS = frozenset({"DAY", "WEEK", "MONTH", "QUARTER", "YEAR"})
 
 
 class TableName(NamedTuple):
@@ -46,40 +45,43 @@ Columns = Mapping[str, str]
 """Column names (partition keys at the end) with their Hive types."""
 
 
-def tables(tree: exp.Query, database: str) -> list[TableName]:
-    """The tables that the statement reads, each once; CTEs are none.
+class Statement:
+    """A judged statement, run in ``database``; ``tables`` are those that it reads, CTEs are none.
 
-    Every mention in ``tree`` is qualified with its database. Raises :class:`Refused`.
+    Raises :class:`Refused`.
     """
-    normalize_identifiers(tree, dialect="athena")
-    found: dict[TableName, None] = {}
-    for table in _base_tables(tree):
-        if table.catalog not in ("", CATALOG):
-            raise Refused(f"NOT_SUPPORTED: Catalog '{table.catalog}' is not in the embedded cloud")
-        table.set("catalog", None)
-        if not table.db:
-            table.set("db", exp.to_identifier(database.lower(), quoted=True))
-        if table.db == "information_schema":
-            raise Refused("NOT_SUPPORTED: information_schema is not in the embedded cloud")
-        found[TableName(table.db, table.name)] = None
-    return list(found)
 
+    def __init__(self, tree: exp.Query, database: str) -> None:
+        self._names = _written_names(tree)
+        self._tree = normalize_identifiers(tree, dialect="athena")
+        found: dict[TableName, None] = {}
+        for table in _base_tables(self._tree):
+            if table.catalog not in ("", CATALOG):
+                raise Refused(f"NOT_SUPPORTED: the embedded cloud has no catalog {table.catalog!r}")
+            table.set("catalog", None)
+            if not table.db:
+                table.set("db", exp.to_identifier(database.lower(), quoted=True))
+            if table.db == "information_schema":
+                raise Refused("NOT_SUPPORTED: the embedded cloud has no information_schema")
+            found[TableName(table.db, table.name)] = None
+        self.tables = list(found)
 
-def translate(tree: exp.Query, schemas: Mapping[TableName, Columns]) -> Translation:
-    """Translate a statement whose tables :func:`tables` has named. Raises :class:`Refused`."""
-    resolved = _resolve(tree, schemas)
-    if resolved is None:
-        resolved, columns = tree, None
-    else:
-        _check_types(resolved)
-        columns = _output_names(tree, resolved)
-    conditions = _conditions(resolved)
-    corrected = resolved.transform(_correct)
-    try:
-        sql = corrected.sql("duckdb", unsupported_level=ErrorLevel.RAISE, comments=False)
-    except UnsupportedError as error:
-        raise Refused(f"NOT_SUPPORTED: the embedded cloud's engine: {error}") from None
-    return Translation(sql, columns, conditions)
+    def translate(self, schemas: Mapping[TableName, Columns]) -> Translation:
+        """To DuckDB, knowing the columns of :attr:`tables`. Raises :class:`Refused`."""
+        resolved = _resolve(self._tree, schemas)
+        columns = None
+        if resolved is None:
+            resolved = self._tree.copy()
+        else:
+            _check_types(resolved)
+            columns = _output_names(self._names, resolved)
+        conditions = _conditions(resolved)
+        try:
+            corrected = correct(resolved)
+            sql = corrected.sql("duckdb", unsupported_level=ErrorLevel.RAISE, comments=False)
+        except UnsupportedError as error:
+            raise Refused(f"NOT_SUPPORTED: the embedded cloud's engine: {error}") from None
+        return Translation(sql, columns, conditions)
 
 
 def may_hold(condition: exp.Expr | None, values: Mapping[str, str | None]) -> bool:
@@ -152,15 +154,23 @@ def _plain(node: exp.Expr) -> bool:
     return isinstance(node, (exp.Column, exp.Literal, exp.Cast))
 
 
-def _output_names(tree: exp.Query, resolved: exp.Query) -> list[str]:
-    """As Athena names them: aliases as written, ``_col0`` for what has no name."""
-    written, final = tree.selects, resolved.selects
-    if len(written) == len(final) and not any(select.is_star for select in written):
-        return [
-            select.alias or (select.name if isinstance(select, exp.Column) else f"_col{place}")
-            for place, select in enumerate(written)
-        ]
-    return [_UNNAMED.sub(r"_col\1", select.alias_or_name) for select in final]
+def _written_names(tree: exp.Query) -> list[str] | None:
+    """The columns as Athena names them: aliases as written, ``_col0`` for what has no name.
+
+    None with a ``*``: how many columns that is, only the resolved tree tells.
+    """
+    if any(select.is_star for select in tree.selects):
+        return None
+    return [
+        select.alias or (select.name if isinstance(select, exp.Column) else f"_col{place}")
+        for place, select in enumerate(tree.selects)
+    ]
+
+
+def _output_names(written: list[str] | None, resolved: exp.Query) -> list[str]:
+    if written is not None and len(written) == len(resolved.selects):
+        return written
+    return [_UNNAMED.sub(r"_col\1", select.alias_or_name) for select in resolved.selects]
 
 
 def _conditions(tree: exp.Query) -> dict[TableName, list[exp.Expr | None]]:
@@ -184,9 +194,7 @@ def _own_condition(scope: Scope, alias: str) -> exp.Expr | None:
     alone = len(scope.sources) == 1
 
     def mark(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Column) and not (
-            node.table == alias or (not node.table and alone)
-        ):
+        if isinstance(node, exp.Column) and not (node.table == alias or (not node.table and alone)):
             return exp.var("another_tables")
         return node
 
@@ -239,9 +247,3 @@ def _value(node: exp.Expr, values: Mapping[str, str | None]) -> str | None:
     if node.is_string:
         return node.name
     return values.get(node.name.lower()) if isinstance(node, exp.Column) else None
-
-
-def _correct(node: exp.Expr) -> exp.Expr:
-    """Where DuckDB answers otherwise than Athena. Nodes come with their types, children first."""
-    correction = _CORRECTIONS.get(type(node))
-    return correction(node) if correction else node

@@ -80,7 +80,11 @@ class Checkpoints:
             if known := self._known.get(uuid):
                 return known, False
             known = self._known[uuid] = Known(region, now)
-            self._write(uuid, _MAPPING_FILE, asdict(known))
+            try:
+                self._write(uuid, _MAPPING_FILE, asdict(known))
+            except OSError:
+                # Only a LATEST that is met again after a restart would notice.
+                _log.exception("cannot write down mapping %s", uuid)
             return known, True
 
     def position(self, uuid: str, shard: str) -> Position:

@@ -12,9 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,20 +33,24 @@ from stockpipe.local.home import (
     not_writable,
     read_json,
 )
+from stockpipe.local.launch import (
+    ALREADY_RUNNING,
+    LAST_WORDS,
+    MODULE,
+    check_installed,
+    last_words,
+    lines_from,
+    spawn,
+    start_error,
+)
 
 if TYPE_CHECKING:
     from stockpipe.aws import Endpoint
 
 START_BUDGET_S = 60.0
 STOP_BUDGET_S = 30.0
-_MODULE = "stockpipe.local.server"
-_ALREADY_RUNNING, _DISK_FULL = 75, 74  # exit codes of the server
 _ANSWER_S = 5.0
-_LAST_WORDS = 12
 _TAIL_BYTES = 1_000_000
-
-_KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
-_KEPT_FOR_PYTHON = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """Servers that this process has started, to be reaped when they end."""
@@ -85,7 +87,7 @@ def ensure_running(home: Path) -> Endpoint:
     found = endpoint(home)
     if found is not None:
         return found
-    _check_installed()
+    check_installed()
     places.make()
     child: subprocess.Popen[bytes] | None = None
     offset = 0
@@ -93,12 +95,13 @@ def ensure_running(home: Path) -> Endpoint:
     def ready() -> Endpoint | None:
         nonlocal child, offset
         if child is not None and (code := child.poll()) is not None:
-            if code != _ALREADY_RUNNING:
-                raise _start_error(places, child, offset)
+            if code != ALREADY_RUNNING:
+                raise start_error(places, child, offset)
             child = None  # another command was faster: wait for its server
         if child is None and not is_locked(places.lock):
             offset = places.log.stat().st_size if places.log.exists() else 0
-            child = _spawn(places)
+            child = spawn(places)
+            _children[child.pid] = child
         return endpoint(home)
 
     try:
@@ -110,7 +113,7 @@ def ensure_running(home: Path) -> Endpoint:
     if child is not None:
         child.kill()
     raise LocalCloudError(
-        f"The embedded cloud did not answer within {START_BUDGET_S:.0f} s.{_last_words(places)}",
+        f"The embedded cloud did not answer within {START_BUDGET_S:.0f} s.{last_words(places)}",
         hint=f"`stockpipe local stop`, then try again. Its log: {places.log}",
     )
 
@@ -141,7 +144,7 @@ def status(home: Path) -> LocalStatus:
     known = record if pid is not None else None
     died = None
     if record and not running and record.state in ("starting", "ready", "stopping"):
-        died = "\n".join(tail_log(home, _LAST_WORDS)) or "It left no word."
+        died = "\n".join(tail_log(home, LAST_WORDS)) or "It left no word."
     written_by = read_json(places.format) or {}
     return LocalStatus(
         running=running,
@@ -226,85 +229,7 @@ def log_path(home: Path) -> Path:
 
 def tail_log(home: Path, lines: int) -> list[str]:
     """The last lines of the server's log, oldest first; empty when there is none."""
-    return _lines_from(Places(home).log, -_TAIL_BYTES)[-lines:] if lines > 0 else []
-
-
-def _check_installed() -> None:
-    from importlib.util import find_spec
-
-    missing = [name for name in ("ministack", "duckdb", "pytz") if find_spec(name) is None]
-    if missing:
-        raise LocalCloudError(
-            f"The embedded cloud is not installed ({', '.join(missing)} missing).",
-            hint="pip install 'stockpipe[local]', or use --target aws.",
-        )
-
-
-def _spawn(places: Places) -> subprocess.Popen[bytes]:
-    with places.log.open("ab") as log:
-        places.log.chmod(0o600)
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", _MODULE, str(places.home)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=places.local,
-            env=_environment(places),
-            start_new_session=True,
-        )
-    _children[child.pid] = child
-    return child
-
-
-def _environment(places: Places) -> dict[str, str]:
-    """For the server and so for every function: nothing of the host that they do not need.
-
-    HOME is ours, so ``~/.aws`` is not read; what an interpreter is found by stays.
-    """
-    import site
-
-    kept = (*_KEPT, *_KEPT_FOR_PYTHON)
-    environment = {name: os.environ[name] for name in kept if name in os.environ}
-    environment["HOME"] = str(places.local)
-    environment["TMPDIR"] = str(places.tmp)
-    environment["PYTHONUNBUFFERED"] = "1"
-    if site.ENABLE_USER_SITE:
-        environment["PYTHONUSERBASE"] = site.getuserbase()
-    return environment
-
-
-def _start_error(places: Places, child: subprocess.Popen[bytes], offset: int) -> LocalCloudError:
-    _children.pop(child.pid, None)
-    if child.returncode == _DISK_FULL:
-        return LocalCloudError(
-            f"The embedded cloud did not start: no space left for {places.local}.",
-            hint="Free some space, or set STOCKPIPE_HOME to another disk.",
-        )
-    record = ServerRecord.load(places.server)
-    if record and record.pid == child.pid and record.state == "failed" and record.error:
-        return LocalCloudError(record.error, hint=record.hint or f"Its log: {places.log}")
-    return LocalCloudError(
-        f"The embedded cloud did not start (exit code {child.returncode})."
-        f"{_last_words(places, offset)}",
-        hint=f"The whole log: {places.log}",
-    )
-
-
-def _last_words(places: Places, offset: int = 0) -> str:
-    lines = _lines_from(places.log, offset)[-_LAST_WORDS:]
-    return "\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
-
-
-def _lines_from(path: Path, offset: int) -> list[str]:
-    """Lines from a byte on, counted from the end when negative; all when the file is shorter."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = offset if 0 <= offset <= size else max(0, size + min(offset, 0))
-            file.seek(start if 0 <= offset <= size or offset < 0 else 0)
-            return file.read().decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
+    return lines_from(Places(home).log, -_TAIL_BYTES)[-lines:] if lines > 0 else []
 
 
 def _introduction(port: int) -> dict[str, str]:
@@ -328,7 +253,7 @@ def _introduction(port: int) -> dict[str, str]:
 def _is_server(places: Places, pid: int) -> bool:
     """Whether a process is this home's server, and not a stranger with a recycled number."""
     command = processes.command_line(pid)
-    return _MODULE in command and command.endswith(str(places.home))
+    return MODULE in command and command.endswith(str(places.home))
 
 
 def _server_pid(places: Places) -> int | None:
@@ -358,8 +283,7 @@ def _is_gone(places: Places) -> bool:
 def _kill(places: Places, pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    gone: Callable[[], bool | None] = lambda: _is_gone(places) or None  # noqa: E731
-    wait_until(gone, budget_s=5, base_s=0.02, cap_s=0.2)
+    wait_until(lambda: _is_gone(places) or None, budget_s=5, base_s=0.02, cap_s=0.2)
     processes.end_functions(places.tmp)
 
 

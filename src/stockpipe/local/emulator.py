@@ -153,3 +153,34 @@ def answer_lost_writes() -> None:
             return s3._error("InternalError", reason, 500, path)
 
     original: Callable[..., Any] = replace(s3, "handle_request", handle_request)
+
+
+def trust_loopback() -> None:
+    """Requests over the loopback interface count as secure transport.
+
+    Our bucket policies refuse plain HTTP, as they should on AWS. Here there is no TLS, and nothing
+    between client and server that could listen.
+    """
+    from ministack.core import iam_evaluator
+
+    def resolve(key: str, context: Any) -> Any:
+        return "true" if key.lower() == "aws:securetransport" else original(key, context)
+
+    original: Callable[..., Any] = replace(iam_evaluator, "_resolve_condition_key", resolve)
+
+
+def keep_log_groups_gone() -> None:
+    """A function's output goes to its log group only where there is one.
+
+    ministack makes a missing group, as if every role had logs:CreateLogGroup; ours have not, so on
+    AWS the lines are lost. Here an invocation that ends after teardown would leave a group behind.
+    """
+    from ministack.services import cloudwatch_logs, lambda_svc
+
+    def emit(function: dict[str, Any], *rest: Any, **named: Any) -> None:
+        config = function.get("config") or function
+        group = (config.get("LoggingConfig") or {}).get("LogGroup")
+        if (group or f"/aws/lambda/{config.get('FunctionName')}") in cloudwatch_logs._log_groups:
+            original(function, *rest, **named)
+
+    original: Callable[..., None] = replace(lambda_svc, "_emit_lambda_logs", emit)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
 from stockpipe.local.checkpoints import Checkpoints
 from stockpipe.local.event_hooks import install, mapping_regions, on_change, wake_event
-from stockpipe.local.event_mappings import EventMapping, Refused, read_mapping, stream_kind
+from stockpipe.local.event_mappings import Refused, read_mapping, stream_kind
 from stockpipe.local.invocations import Functions
-from stockpipe.local.shard_worker import ShardWorker, Surroundings
-from stockpipe.local.stream_readers import Shard, SourceGone, error_code
-from stockpipe.local.stream_sources import Connect, StreamSource, connector, open_source
+from stockpipe.local.mapping_crew import Crew
+from stockpipe.local.shard_worker import Surroundings
+from stockpipe.local.stream_readers import error_code
+from stockpipe.local.stream_sources import Connect, connector, open_source
 from stockpipe.local.wakes import Bell, on_set
 
 __all__ = ["EventSourceRunner", "connector", "install", "mapping_regions"]
@@ -39,25 +39,9 @@ _log = logging.getLogger(__name__)
 
 IDLE_POLL_S = 1.0
 RESCAN_S = 2.0
-SHARDS_LIFE_S = 10.0
 STATUS_EVERY_S = 1.0
-REST_AFTER_CRASH_S = 1.0
 ORPHAN_AGE_S = 60.0
 """How long a mapping of an earlier run must be missing before its checkpoints are removed."""
-
-
-@dataclass(slots=True)
-class _Followed:
-    """A mapping and what runs for it."""
-
-    mapping: EventMapping
-    source: StreamSource
-    since: float
-    first: bool
-    shards: list[Shard] = field(default_factory=list)
-    listed_at: float = float("-inf")
-    workers: dict[str, ShardWorker] = field(default_factory=dict)
-    trouble: str | None = None
 
 
 class EventSourceRunner:
@@ -94,11 +78,12 @@ class EventSourceRunner:
             idle_poll_s,
             self._attention.ring,
         )
-        self._followed: dict[str, _Followed] = {}
+        self._crews: dict[str, Crew] = {}
         self._refused: dict[str, tuple[str, str]] = {}  # by UUID: region, reason
         self._orphans: dict[str, float] = {}
         self._unlisted: dict[str, str] = {}
         self._status: dict[str, Any] = {}
+        self._seen = -1
         self._stopping = threading.Event()
         self._unhook: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._run, name="esm-runner", daemon=True)
@@ -117,11 +102,12 @@ class EventSourceRunner:
         deadline = self._clock.monotonic() + timeout_s
         self._stopping.set()
         self._attention.ring()
+        for crew in list(self._crews.values()):
+            crew.halt()
         self._thread.join(max(0.0, deadline - self._clock.monotonic()))
-        workers = [worker for one in self._followed.values() for worker in one.workers.values()]
+        workers = [worker for crew in self._crews.values() for worker in crew.workers.values()]
         for worker in workers:
             worker.halt()
-        for worker in workers:
             worker.join(max(0.0, deadline - self._clock.monotonic()))
         self._write_status()
         self.checkpoints.close()
@@ -141,16 +127,19 @@ class EventSourceRunner:
             uuid: {"state": "Refused", "reason": reason, "shards": {}}
             for uuid, (_, reason) in list(self._refused.items())
         }
-        for uuid, one in list(self._followed.items()):
-            mapping = one.mapping
+        for uuid, crew in list(self._crews.items()):
+            if uuid in mappings:
+                continue
+            mapping = crew.mapping
             mappings[uuid] = {
                 "state": "Enabled" if mapping.enabled else "Disabled",
-                "reason": one.trouble,
+                "reason": crew.trouble,
                 "function": mapping.function_name,
                 "source": mapping.source,
                 "region": mapping.region,
                 "shards": {
-                    shard: worker.report.to_dict(now) for shard, worker in list(one.workers.items())
+                    shard: worker.report.to_dict(now)
+                    for shard, worker in list(crew.workers.items())
                 },
             }
         return {"mappings": mappings, "regions": dict(self._unlisted)}
@@ -158,23 +147,25 @@ class EventSourceRunner:
     # Following ------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        status_at = float("-inf")
+        passed = written = float("-inf")
         while not self._stopping.is_set():
-            rings = self._attention.rings
-            try:
-                self._pass()
-            except Exception:
-                _log.exception("event sources: unexpected; trying again")
-            if self._clock.monotonic() - status_at >= STATUS_EVERY_S:
-                status_at = self._clock.monotonic()
+            rings, now = self._attention.rings, self._clock.monotonic()
+            if rings != self._seen or now - passed >= self._rescan_s:
+                self._seen, passed = rings, now
+                try:
+                    self._pass()
+                except Exception:  # noqa: BLE001 - logged; without this thread nothing would run
+                    _log.exception("event sources: unexpected; trying again")
+            if now - written >= STATUS_EVERY_S:
+                written = now
                 self._write_status()
-            self._attention.wait(rings, self._rescan_s)
+            self._attention.wait(rings, min(STATUS_EVERY_S, self._rescan_s))
 
     def _pass(self) -> None:
         known = self.checkpoints.known()
         regions = set(self._regions())
         regions |= {met.region for met in known.values()}
-        regions |= {one.mapping.region for one in self._followed.values()}
+        regions |= {crew.mapping.region for crew in self._crews.values()}
         for region in sorted(regions):
             try:
                 listed = self._list(region)
@@ -188,13 +179,15 @@ class EventSourceRunner:
             for raw in listed:
                 self._meet(raw, region)
             present = {str(raw["UUID"]) for raw in listed}
-            self._part({uuid for uuid, met in known.items() if met.region == region} - present)
+            self._part(region, {uuid for uuid in known if known[uuid].region == region}, present)
             for uuid, (home, _) in list(self._refused.items()):
                 if home == region and uuid not in present:
                     del self._refused[uuid]
-            for one in list(self._followed.values()):
-                if one.mapping.uuid in present:
-                    self._staff(one)
+            for uuid, crew in self._crews.items():
+                if uuid in self._refused or not crew.mapping.enabled:
+                    crew.halt()
+                elif uuid in present and not self._stopping.is_set():
+                    crew.staff()
 
     def _list(self, region: str) -> list[dict[str, Any]]:
         client = self._connect("lambda", region)
@@ -220,41 +213,30 @@ class EventSourceRunner:
                     *(uuid, raw["FunctionArn"], refusal.message),
                 )
             self._refused[uuid] = region, refusal.message
-            if one := self._followed.get(uuid):
-                self._halt(one)
             return
         self._refused.pop(uuid, None)
-        one = self._followed.get(uuid)
-        if one is None:
+        if crew := self._crews.get(uuid):
+            crew.follow(mapping)
+        else:
             known, first = self.checkpoints.meet(uuid, region, self._now())
             source = open_source(self._connect, mapping, self._clock)
-            self._followed[uuid] = _Followed(mapping, source, known.since, first)
-        else:
-            one.mapping = mapping
-            for worker in one.workers.values():
-                worker.follow(mapping)
+            self._crews[uuid] = Crew(mapping, source, known.since, first=first, around=self._around)
 
-    def _halt(self, one: _Followed) -> bool:
-        """Ask all workers of a mapping to end; True once they have."""
-        for worker in one.workers.values():
-            worker.halt()
-        return not any(worker.is_alive() for worker in one.workers.values())
-
-    def _part(self, missing: set[str]) -> None:
-        """Mappings that are not listed: end their workers, then forget how far they came.
+    def _part(self, region: str, known: set[str], present: set[str]) -> None:
+        """Of a region's mappings, end those that are not listed and forget how far they came.
 
         One that was never seen running may belong to a state that is still being loaded.
         """
         now = self._clock.monotonic()
-        for uuid in [uuid for uuid in self._orphans if uuid not in missing]:
-            del self._orphans[uuid]
-        for uuid in missing:
-            one = self._followed.get(uuid)
-            if one is None and now - self._orphans.setdefault(uuid, now) < ORPHAN_AGE_S:
+        for uuid in known & present:
+            self._orphans.pop(uuid, None)
+        for uuid in known - present:
+            crew = self._crews.get(uuid)
+            if crew is None and now - self._orphans.setdefault(uuid, now) < ORPHAN_AGE_S:
                 continue
-            region = one.mapping.region if one else self.checkpoints.known()[uuid].region
-            if (one is None or self._halt(one)) and self._is_deleted(uuid, region):
-                self._followed.pop(uuid, None)
+            if (crew is None or crew.halt()) and self._is_deleted(uuid, region):
+                self._crews.pop(uuid, None)
+                self._orphans.pop(uuid, None)
                 self.checkpoints.forget(uuid)
 
     def _is_deleted(self, uuid: str, region: str) -> bool:
@@ -263,52 +245,6 @@ class EventSourceRunner:
         except ClientError as error:
             return error_code(error) == "ResourceNotFoundException"
         return False
-
-    def _staff(self, one: _Followed) -> None:
-        """See to it that every shard that may be read has a running worker, and no other."""
-        if one.mapping.uuid in self._refused or not one.mapping.enabled:
-            self._halt(one)
-            return
-        now = self._clock.monotonic()
-        gone = any(worker.gone for worker in one.workers.values())
-        if gone or now - one.listed_at > SHARDS_LIFE_S:
-            try:
-                one.shards = one.source.shards()
-            except (SourceGone, BotoCoreError, ClientError) as error:
-                if one.trouble != str(error):
-                    _log.warning("cannot list the shards of %s: %s", one.mapping.source, error)
-                one.trouble = str(error)
-                return
-            one.trouble, one.listed_at = None, now
-        position = self.checkpoints.position
-        uuid, present = one.mapping.uuid, {shard.id for shard in one.shards}
-        for shard in one.shards:
-            worker = one.workers.get(shard.id)
-            if (worker and worker.is_alive()) or position(uuid, shard.id).finished:
-                continue
-            if worker and worker.crashed and now - worker.made_at < REST_AFTER_CRASH_S:
-                continue
-            # Parents first, or the order of a partition key would break at a split or merge.
-            # https://docs.aws.amazon.com/streams/latest/dev/kinesis-using-sdk-java-after-resharding.html
-            if all(position(uuid, up).finished for up in shard.parents if up in present):
-                self._hire(one, shard.id)
-        for shard_id in [name for name in one.workers if name not in present]:
-            if not one.workers[shard_id].is_alive():
-                del one.workers[shard_id]
-        one.first = False
-
-    def _hire(self, one: _Followed, shard: str) -> None:
-        mapping = one.mapping
-        reader = one.source.open(
-            shard,
-            self.checkpoints.position(mapping.uuid, shard).sequence,
-            one.since,
-            first=one.first,
-            role=lambda: self._around.functions.role(one.mapping),
-        )
-        worker = ShardWorker(mapping, one.source, shard, reader, self._around)
-        one.workers[shard] = worker
-        worker.start()
 
     def _write_status(self) -> None:
         status = self.status()

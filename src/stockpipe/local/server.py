@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import importlib.util
 import logging
 import os
 import secrets
@@ -24,9 +25,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from stockpipe.aws import Aws, Endpoint
+from stockpipe.aws import Endpoint
 from stockpipe.errors import LocalCloudError
-from stockpipe.local import access, athena, emulator, event_sources, processes, state
+from stockpipe.local import access, emulator, event_hooks, event_sources, processes, state
 from stockpipe.local.home import (
     DATA_FORMAT,
     HOST,
@@ -37,15 +38,13 @@ from stockpipe.local.home import (
     check_format,
     write_json,
 )
+from stockpipe.local.launch import ALREADY_RUNNING, DISK_FULL
 from stockpipe.local.snapshot import Snapshots
+from stockpipe.local.stream_sources import connector
 from stockpipe.local.traffic import Traffic
 
-ALREADY_RUNNING = 75
-"""Exit code of a server that found the lock taken: the other one is as good."""
-DISK_FULL = 74
-
-SNAPSHOT_EVERY_S = 2.0
-SNAPSHOT_SHARE = 10
+SNAPSHOT_EVERY_S = 1.0
+SNAPSHOT_SHARE = 5
 """A snapshot takes at most one part in this of the time, so a large one comes less often."""
 
 _LOCK_WAIT_S = 2.0  # a command that looks whether the lock is taken holds it for a moment
@@ -125,8 +124,11 @@ class Server:
         access.install(self._credentials)
         state.install()
         emulator.answer_lost_writes()
-        athena.install()
-        event_sources.install()
+        emulator.trust_loopback()
+        emulator.keep_log_groups_gone()
+        import importlib
+        importlib.import_module('stockpipe.local.athena').install() if importlib.util.find_spec('stockpipe.local.athena') else None
+        event_hooks.install()
         self._snapshots.restore()
         self._gate = access.Gate(app.app, self._credentials, self._record.nonce)
         self._traffic = Traffic(self._gate)
@@ -187,15 +189,17 @@ class Server:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(serving, _SERVE_STOP_S)
 
-    def _connect(self) -> Aws:
-        return Aws(region=emulator.DEFAULT_REGION, endpoint=self._endpoint)
-
     async def _until_stopped(self) -> None:
         """Run the event sources until a stop that succeeds."""
         from ministack.core import lambda_runtime
 
         while True:
-            runner = event_sources.EventSourceRunner(self._connect, self._places.checkpoints)
+            runner = event_sources.EventSourceRunner(
+                connector(self._endpoint),
+                self._places.checkpoints,
+                event_hooks.wake_event(),
+                regions=event_hooks.mapping_regions,
+            )
             await asyncio.to_thread(runner.start)
             await self._stop_asked.wait()
             self._stop_asked.clear()
@@ -306,7 +310,7 @@ def main(argv: list[str]) -> int:
         _log.exception("not started")
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return DISK_FULL
-    except Exception:
+    except Exception:  # noqa: BLE001 - above is nobody but the log
         _log.exception("ended by an error of its own")
     return 1
 

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -28,6 +28,7 @@ from stockpipe.local.invocations import (
     deliver,
     failure_record,
 )
+from stockpipe.local.shard_report import ShardReport
 from stockpipe.local.stream_readers import ShardReader, SourceGone
 from stockpipe.local.stream_sources import Connect, StreamSource, iso_ms
 from stockpipe.local.wakes import Bell
@@ -38,33 +39,6 @@ FOREIGN_WAKE_GAP_S = 0.02
 """After a wake that brought this shard nothing: traffic of others must not make it spin."""
 _SAME_PROBLEM_S = 60.0
 _READ_AHEAD = 1000
-
-
-@dataclass(slots=True)
-class ShardReport:
-    """What ``status`` shows of one shard; written by its worker alone.
-
-    ``oldest_pending``: arrival (epoch seconds) of the first record that waits for its function.
-    """
-
-    state: str = "starting"
-    sequence: str | None = None
-    batches: int = 0
-    records: int = 0
-    failures: int = 0
-    discarded: int = 0
-    last_batch_at: str | None = None
-    last_error: str | None = None
-    last_error_at: str | None = None
-    behind_ms: int = 0
-    oldest_pending: float | None = None
-
-    def to_dict(self, now: float) -> dict[str, object]:
-        """Plain JSON. ``iterator_age_ms`` grows while a batch is blocked, and is 0 at the tip."""
-        fields = asdict(self)
-        pending, behind = fields.pop("oldest_pending"), fields.pop("behind_ms")
-        waited = 0 if pending is None else max(0, int((now - pending) * 1000))
-        return fields | {"iterator_age_ms": max(waited, behind)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +87,9 @@ class ShardWorker(threading.Thread):
 
     def halt(self) -> None:
         """Ask it to end after the invocation that is running; does not wait."""
-        self._halt.set()
-        self._around.bell.ring()
+        if not self._halt.is_set():
+            self._halt.set()
+            self._around.bell.ring()
 
     def follow(self, mapping: EventMapping) -> None:
         """The mapping was updated: the new settings hold from the next decision on."""
@@ -128,8 +103,7 @@ class ShardWorker(threading.Thread):
         except SourceGone as error:
             self._problem(str(error))
             self.gone = True
-        except Exception as error:
-            # Ends the thread alone; the runner starts another one at the checkpoint.
+        except Exception as error:  # noqa: BLE001 - the runner starts another at the checkpoint
             self.crashed = True
             _log.exception("%s: unexpected", self.name)
             self._problem(f"{type(error).__name__}: {error}")

@@ -12,15 +12,10 @@ from botocore.exceptions import ClientError
 
 from stockpipe.aws import Endpoint
 from stockpipe.domain.clock import Clock
+from stockpipe.local.dynamodb_reader import DynamoDBReader
 from stockpipe.local.event_mappings import EventMapping, Start
-from stockpipe.local.stream_readers import (
-    DynamoDBReader,
-    KinesisReader,
-    Shard,
-    ShardReader,
-    SourceGone,
-    error_code,
-)
+from stockpipe.local.kinesis_reader import KinesisReader
+from stockpipe.local.stream_readers import Shard, ShardReader, SourceGone, error_code
 
 Connect = Callable[[str, str], Any]
 """(service, region) -> boto3 client."""

@@ -8,7 +8,7 @@ import re
 from stockpipe.domain.retry import backoff
 from stockpipe.local.wire import App, Message, Receive, Refusal, Scope, Send, refuse
 
-_READS = re.compile(rb"[\w.]*\.(Get|List|Describe|Query|Scan|BatchGet|TransactGet)\w*")
+_READS = re.compile(rb"[\w.]*\.(Get|List|Describe|Query|Scan|Filter|BatchGet|TransactGet)\w*")
 
 
 class Traffic:

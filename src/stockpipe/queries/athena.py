@@ -67,7 +67,11 @@ def run(
         if on_started:
             on_started(execution_id)
         execution = wait_until(
-            lambda: _finished(client, execution_id), budget_s=budget_s, clock=clock
+            lambda: _finished(client, execution_id),
+            budget_s=budget_s,
+            clock=clock,
+            base_s=0.03,
+            cap_s=1.0,
         )
         if execution is None:
             raise QueryFailed(

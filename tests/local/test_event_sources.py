@@ -1,0 +1,663 @@
+"""Event source mappings as AWS documents them, on a real emulator: each setting at least once.
+
+``STOCKPIPE_STOCK_POLLER=1 pytest tests/local/test_event_sources.py`` runs the same tests on the
+emulator's own poller: what then passes is no longer a reason to have ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from event_source_cloud import ACCOUNT, REGION, ROLE, Cloud, running, until
+
+from stockpipe.errors import LocalCloudError
+from stockpipe.local.event_sources import install
+
+pytest.importorskip("ministack")
+
+RAISE_ON_BAD = """
+if any(record.get("bad") for record in records):
+    raise ValueError("a bad record")
+"""
+FAIL_BAD = """
+bad = [record["seq"] for record in records if record.get("bad")]
+return {"batchItemFailures": [{"itemIdentifier": sequence} for sequence in bad]}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    ours = not os.environ.get("STOCKPIPE_STOCK_POLLER")
+    with running(tmp_path_factory.mktemp("cloud"), ours=ours) as server:
+        yield server
+
+
+@pytest.fixture
+def cloud(server: Cloud) -> Iterator[Cloud]:
+    yield server
+    server.unmap()
+
+
+@pytest.fixture
+def failures(cloud: Cloud) -> str:
+    """The ARN of a bucket for discarded batches."""
+    name = f"failures-{time.time_ns()}"
+    cloud.client("s3").create_bucket(
+        Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
+    return f"arn:aws:s3:::{name}"
+
+
+def to(destination: str) -> dict[str, Any]:
+    return {"OnFailure": {"Destination": destination}}
+
+
+def numbered(*numbers: int) -> list[dict[str, Any]]:
+    return [{"n": n} for n in numbers]
+
+
+def discarded(cloud: Cloud, failures: str, mapping: str) -> list[dict[str, Any]]:
+    return cloud.objects(f"aws/lambda/{mapping}/", failures.removeprefix("arn:aws:s3:::"))
+
+
+def payload_numbers(record: dict[str, Any]) -> list[int]:
+    """``n`` of the Kinesis records in a failure record."""
+    import base64
+
+    event = json.loads(record["payload"])
+    return [json.loads(base64.b64decode(raw["kinesis"]["data"]))["n"] for raw in event["Records"]]
+
+
+# What the function receives ------------------------------------------------------------------
+
+
+def test_kinesis_records_reach_the_function_as_aws_sends_them(cloud: Cloud) -> None:
+    arn, function = cloud.stream(), cloud.function()
+    cloud.map(arn, function)
+    before = time.time()
+    [sequence] = cloud.put(arn, {"n": 1}, key="AAPL")
+    [call] = until("one call", lambda: cloud.calls(function))
+    [record] = call["event"]["Records"]
+    arrived = record["kinesis"].pop("approximateArrivalTimestamp")
+    assert isinstance(arrived, int | float)
+    assert before - 1 < arrived < time.time() + 1
+    assert record == {
+        "kinesis": {
+            "kinesisSchemaVersion": "1.0",
+            "partitionKey": "AAPL",
+            "sequenceNumber": sequence,
+            "data": "eyJuIjogMX0=",
+        },
+        "eventSource": "aws:kinesis",
+        "eventVersion": "1.0",
+        "eventID": f"shardId-000000000000:{sequence}",
+        "eventName": "aws:kinesis:record",
+        "invokeIdentityArn": ROLE,
+        "awsRegion": REGION,
+        "eventSourceARN": arn,
+    }
+
+
+def test_dynamodb_records_reach_the_function_as_aws_sends_them(cloud: Cloud) -> None:
+    (table, arn), function = cloud.table("NEW_AND_OLD_IMAGES"), cloud.function()
+    cloud.map(arn, function)
+    cloud.items(table, 1, blob={"B": b"\x00\xff"}, tags={"SS": ["a", "b"]}, none={"NULL": True})
+    cloud.items(table, 1, price={"N": "1.5"})
+    cloud.client("dynamodb").delete_item(TableName=table, Key={"k": {"S": "k"}, "n": {"N": "1"}})
+    until("three records", lambda: len(cloud.numbers(function)) == 3)
+    records = [record for call in cloud.calls(function) for record in call["event"]["Records"]]
+    assert [record["eventName"] for record in records] == ["INSERT", "MODIFY", "REMOVE"]
+    first, second, third = records
+    change = first["dynamodb"]
+    assert isinstance(change.pop("ApproximateCreationDateTime"), int | float)
+    assert change.pop("SequenceNumber").isdigit()
+    assert isinstance(change.pop("SizeBytes"), int)
+    keys = {"k": {"S": "k"}, "n": {"N": "1"}}
+    old = keys | {"blob": {"B": "AP8="}, "tags": {"SS": ["a", "b"]}, "none": {"NULL": True}}
+    assert change == {"Keys": keys, "NewImage": old, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    assert second["dynamodb"]["OldImage"] == old
+    assert second["dynamodb"]["NewImage"] == keys | {"price": {"N": "1.5"}}
+    assert "NewImage" not in third["dynamodb"]
+    assert first.pop("eventID")
+    assert {name: first[name] for name in first if name not in ("dynamodb", "eventName")} == {
+        "eventVersion": "1.1",
+        "eventSource": "aws:dynamodb",
+        "awsRegion": REGION,
+        "eventSourceARN": arn,
+    }
+
+
+def test_mappings_of_another_region_run_there(cloud: Cloud) -> None:
+    region = "eu-west-1"
+    arn, function = cloud.stream(region=region), cloud.function(region=region)
+    cloud.map(arn, function)
+    cloud.put(arn, {"n": 1})
+    [call] = until("one call", lambda: cloud.calls(function))
+    assert call["event"]["Records"][0]["awsRegion"] == region
+
+
+# Batches ---------------------------------------------------------------------------------------
+
+
+def test_batch_size_bounds_every_batch_and_order_is_kept(cloud: Cloud) -> None:
+    arn, function = cloud.stream(), cloud.function()
+    cloud.put(arn, *numbered(*range(25)))
+    cloud.map(arn, function, BatchSize=10)
+    until("all records", lambda: len(cloud.numbers(function)) >= 25)
+    assert [call["n"] for call in cloud.calls(function)] == [
+        list(range(10)),
+        list(range(10, 20)),
+        list(range(20, 25)),
+    ]
+
+
+def test_batching_window_gathers_and_a_full_batch_does_not_wait_for_it(cloud: Cloud) -> None:
+    arn, function = cloud.stream(), cloud.function()
+    mapping = cloud.map(arn, function, BatchSize=5, MaximumBatchingWindowInSeconds=2)
+    until("a worker", lambda: cloud.status(mapping).get("shards"))
+    began = time.time()
+    cloud.put(arn, {"n": 0})
+    cloud.put(arn, {"n": 1})
+    [call] = until("one call", lambda: cloud.calls(function))
+    assert call["n"] == [0, 1]
+    assert call["at"] / 1e9 - began > 1.8
+    began = time.time()
+    cloud.put(arn, *numbered(2, 3, 4, 5, 6))
+    until("a full batch", lambda: cloud.numbers(function) == list(range(7)))
+    assert cloud.calls(function)[1]["at"] / 1e9 - began < 1.5
+
+
+def test_an_event_stays_below_six_megabytes(cloud: Cloud) -> None:
+    arn = cloud.stream()
+    function = cloud.function("return [record.pop('pad') and None for record in records] and None")
+    pad = "x" * 900_000
+    for n in range(10):
+        cloud.put(arn, {"n": n, "pad": pad})
+    cloud.map(arn, function, BatchSize=100)
+    until("all records", lambda: len(cloud.numbers(function)) >= 10)
+    assert cloud.numbers(function) == list(range(10))
+    sizes = [len(json.dumps(call["event"], separators=(",", ":"))) for call in cloud.calls(function)]
+    assert max(sizes) <= 6 * 1024 * 1024
+    assert len(sizes) <= 3
+
+
+# Where it begins ---------------------------------------------------------------------------------
+
+
+def test_starting_positions_of_kinesis(cloud: Cloud) -> None:
+    arn = cloud.stream()
+    oldest, latest, timed = cloud.function(), cloud.function(), cloud.function()
+    cloud.put(arn, {"n": 1})
+    time.sleep(0.01)  # arrival times are whole milliseconds
+    moment = datetime.now(UTC)
+    cloud.put(arn, {"n": 2})
+    cloud.map(arn, oldest, StartingPosition="TRIM_HORIZON")
+    late = cloud.map(arn, latest, StartingPosition="LATEST")
+    cloud.map(arn, timed, StartingPosition="AT_TIMESTAMP", StartingPositionTimestamp=moment)
+    until("LATEST is followed", lambda: cloud.status(late).get("shards"))
+    cloud.put(arn, {"n": 3})
+    until("TRIM_HORIZON", lambda: cloud.numbers(oldest) == [1, 2, 3])
+    until("LATEST", lambda: cloud.numbers(latest) == [3])
+    until("AT_TIMESTAMP", lambda: cloud.numbers(timed) == [2, 3])
+
+
+def test_latest_of_dynamodb_begins_now(cloud: Cloud) -> None:
+    (table, arn), function = cloud.table(), cloud.function()
+    cloud.items(table, 1, 2)
+    mapping = cloud.map(arn, function, StartingPosition="LATEST")
+    until("it is followed", lambda: cloud.status(mapping).get("shards"))
+    cloud.items(table, 3)
+    until("the new item", lambda: cloud.numbers(function) == [3])
+
+
+def test_filtered_records_are_left_out_and_passed_by(cloud: Cloud) -> None:
+    arn, function = cloud.stream(), cloud.function()
+    pattern = {"Filters": [{"Pattern": json.dumps({"data": {"n": [{"numeric": [">", 2]}]}})}]}
+    mapping = cloud.map(arn, function, FilterCriteria=pattern)
+    last = cloud.put(arn, *numbered(1, 3, 2, 4, 0))[-1]
+    until("the checkpoint is at the end", lambda: last in cloud.position(mapping).values())
+    assert cloud.numbers(function) == [3, 4]
+    last = cloud.put(arn, {"n": 1})[-1]
+    until("it passes by", lambda: last in cloud.position(mapping).values())
+    assert cloud.numbers(function) == [3, 4]
+
+
+# Failures ----------------------------------------------------------------------------------------
+
+
+def test_retries_are_limited_and_the_batch_is_kept_with_its_payload(
+    cloud: Cloud, failures: str
+) -> None:
+    arn, function = cloud.stream(), cloud.function(RAISE_ON_BAD)
+    mapping = cloud.map(arn, function, MaximumRetryAttempts=2, DestinationConfig=to(failures))
+    sequences = cloud.put(arn, {"n": 1}, {"n": 2, "bad": True})
+    [record] = until("a failure", lambda: discarded(cloud, failures, mapping))
+    assert cloud.numbers(function, "raised") == [1, 2] * 3
+    cloud.put(arn, {"n": 3})
+    until("the shard moves on", lambda: cloud.numbers(function) == [3])
+    assert payload_numbers(record) == [1, 2]
+    assert record["version"] == "1.0"
+    assert datetime.fromisoformat(record["timestamp"]) < datetime.now(UTC)
+    request, response = record["requestContext"], record["responseContext"]
+    assert request.pop("requestId")
+    assert request == {
+        "functionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}",
+        "condition": "RetryAttemptsExhausted",
+        "approximateInvokeCount": 3,
+    }
+    assert response == {
+        "statusCode": 200,
+        "executedVersion": "$LATEST",
+        "functionError": "Unhandled",
+    }
+    batch = record["KinesisBatchInfo"]
+    for name in ("approximateArrivalOfFirstRecord", "approximateArrivalOfLastRecord"):
+        assert batch.pop(name).endswith("Z")
+    assert batch == {
+        "shardId": "shardId-000000000000",
+        "startSequenceNumber": sequences[0],
+        "endSequenceNumber": sequences[1],
+        "batchSize": 2,
+        "streamArn": arn,
+    }
+
+
+def test_the_key_of_a_failure_is_the_one_that_lambda_uses(cloud: Cloud, failures: str) -> None:
+    arn, function = cloud.stream(), cloud.function("raise ValueError('no')")
+    mapping = cloud.map(arn, function, MaximumRetryAttempts=0, DestinationConfig=to(failures))
+    cloud.put(arn, {"n": 1})
+    until("a failure", lambda: discarded(cloud, failures, mapping))
+    listed = cloud.client("s3").list_objects_v2(Bucket=failures.removeprefix("arn:aws:s3:::"))
+    *folders, name = listed["Contents"][0]["Key"].split("/")
+    assert folders[:4] == ["aws", "lambda", mapping, "shardId-000000000000"]
+    moment = datetime.strptime(name[:19], "%Y-%m-%dT%H.%M.%S").replace(tzinfo=UTC)
+    assert folders[4:] == [f"{moment:%Y}", f"{moment:%m}", f"{moment:%d}"]
+    assert datetime.now(UTC) - moment < timedelta(minutes=1)
+    assert len(name[19:]) == len("-") + 36
+
+
+def test_retries_are_unlimited_by_default(cloud: Cloud, failures: str) -> None:
+    arn = cloud.stream()
+    function = cloud.function("if time.time() < records[0]['good_from']: raise ValueError('no')")
+    mapping = cloud.map(arn, function, DestinationConfig=to(failures))
+    cloud.put(arn, {"n": 1, "good_from": time.time() + 1.5})
+    until("success at last", lambda: cloud.numbers(function) == [1])
+    assert len(cloud.numbers(function, "raised")) >= 3
+    assert discarded(cloud, failures, mapping) == []
+
+
+def test_records_beyond_the_maximum_age_are_given_up(cloud: Cloud, failures: str) -> None:
+    arn, function = cloud.stream(), cloud.function(RAISE_ON_BAD)
+    mapping = cloud.map(arn, function, MaximumRecordAgeInSeconds=2, DestinationConfig=to(failures))
+    cloud.put(arn, {"n": 1, "bad": True})
+    [record] = until("a failure", lambda: discarded(cloud, failures, mapping))
+    assert record["requestContext"]["condition"] == "RecordAgeExceeded"
+    assert "responseContext" not in record
+    assert payload_numbers(record) == [1]
+    assert len(cloud.calls(function)) > 1
+    cloud.put(arn, {"n": 2})
+    until("the shard moves on", lambda: cloud.numbers(function) == [2])
+
+
+def test_a_poison_record_in_a_batch_of_100_is_isolated(cloud: Cloud, failures: str) -> None:
+    """Splitting consumes no retry: with none allowed, one record of 100 is given up."""
+    arn, function = cloud.stream(), cloud.function(RAISE_ON_BAD)
+    cloud.put(arn, *({"n": n, "bad": n == 61} for n in range(100)))
+    mapping = cloud.map(
+        arn,
+        function,
+        BisectBatchOnFunctionError=True,
+        MaximumRetryAttempts=0,
+        DestinationConfig=to(failures),
+    )
+    others = [n for n in range(100) if n != 61]
+    until("99 processed", lambda: cloud.numbers(function) == others)
+    [record] = discarded(cloud, failures, mapping)
+    assert payload_numbers(record) == [61]
+    cloud.put(arn, {"n": 100})
+    until("the shard moves on", lambda: cloud.numbers(function) == [*others, 100])
+    assert cloud.numbers(function, "raised").count(61) == 8  # 100, 50, 25, 13, 7, 4, 2, 1
+
+
+def test_a_reported_failure_is_retried_from_the_lowest_sequence_number(cloud: Cloud) -> None:
+    arn = cloud.stream()
+    function = cloud.function(
+        """
+if STATE.setdefault("calls", 0) == 0:
+    STATE["calls"] = 1
+    names = [records[7]["seq"], records[4]["seq"]]
+    return {"batchItemFailures": [{"itemIdentifier": name} for name in names]}
+return {"batchItemFailures": []}
+"""
+    )
+    cloud.put(arn, *numbered(*range(10)))
+    cloud.map(arn, function, FunctionResponseTypes=["ReportBatchItemFailures"])
+    until("a retry", lambda: len(cloud.calls(function)) == 2)
+    assert [call["n"] for call in cloud.calls(function)] == [list(range(10)), list(range(4, 10))]
+
+
+def test_a_reported_record_that_never_succeeds_takes_the_rest_of_its_batch_along(
+    cloud: Cloud, failures: str
+) -> None:
+    arn, function = cloud.stream(), cloud.function(FAIL_BAD)
+    cloud.put(arn, *({"n": n, "bad": n == 2} for n in range(5)))
+    mapping = cloud.map(
+        arn,
+        function,
+        FunctionResponseTypes=["ReportBatchItemFailures"],
+        MaximumRetryAttempts=1,
+        DestinationConfig=to(failures),
+    )
+    [record] = until("a failure", lambda: discarded(cloud, failures, mapping))
+    assert payload_numbers(record) == [2, 3, 4]
+    assert "functionError" not in record["responseContext"]
+    assert [call["n"] for call in cloud.calls(function)] == [[0, 1, 2, 3, 4], [2, 3, 4], [2, 3, 4]]
+
+
+def test_with_bisect_a_reported_record_goes_alone(cloud: Cloud, failures: str) -> None:
+    arn, function = cloud.stream(), cloud.function(FAIL_BAD)
+    cloud.put(arn, *({"n": n, "bad": n == 2} for n in range(5)))
+    mapping = cloud.map(
+        arn,
+        function,
+        FunctionResponseTypes=["ReportBatchItemFailures"],
+        BisectBatchOnFunctionError=True,
+        MaximumRetryAttempts=1,
+        DestinationConfig=to(failures),
+    )
+    cloud.put(arn, {"n": 5})
+    [record] = until("a failure", lambda: discarded(cloud, failures, mapping))
+    assert payload_numbers(record) == [2]
+    until("all others", lambda: {0, 1, 3, 4, 5} <= set(cloud.numbers(function)))
+
+
+@pytest.mark.parametrize(
+    "answer", ["{'batchItemFailures': [{'itemIdentifier': 'unknown'}]}", "{'batchItemFailures': 7}"]
+)
+def test_a_malformed_report_fails_the_whole_batch(cloud: Cloud, failures: str, answer: str) -> None:
+    arn, function = cloud.stream(), cloud.function(f"return {answer}")
+    cloud.put(arn, *numbered(1, 2))
+    mapping = cloud.map(
+        arn,
+        function,
+        FunctionResponseTypes=["ReportBatchItemFailures"],
+        MaximumRetryAttempts=0,
+        DestinationConfig=to(failures),
+    )
+    [record] = until("a failure", lambda: discarded(cloud, failures, mapping))
+    assert payload_numbers(record) == [1, 2]
+
+
+def test_a_report_that_was_not_asked_for_is_ignored(cloud: Cloud) -> None:
+    arn, function = cloud.stream(), cloud.function(FAIL_BAD)
+    mapping = cloud.map(arn, function)
+    last = cloud.put(arn, {"n": 1, "bad": True}, {"n": 2})[-1]
+    until("the checkpoint is at the end", lambda: last in cloud.position(mapping).values())
+    assert [call["n"] for call in cloud.calls(function)] == [[1, 2]]
+
+
+def test_queues_and_topics_are_told_without_the_payload(cloud: Cloud) -> None:
+    sqs, sns = cloud.client("sqs"), cloud.client("sns")
+    queues = [sqs.create_queue(QueueName=f"q{time.time_ns()}")["QueueUrl"] for _ in range(2)]
+    arns = [
+        sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
+        for url in queues
+    ]
+    topic = sns.create_topic(Name=f"t{time.time_ns()}")["TopicArn"]
+    sns.subscribe(
+        TopicArn=topic,
+        Protocol="sqs",
+        Endpoint=arns[1],
+        Attributes={"RawMessageDelivery": "true"},
+    )
+    function = cloud.function("raise ValueError('no')")
+    (table, stream), kinesis = cloud.table(), cloud.stream()
+    cloud.map(stream, function, MaximumRetryAttempts=0, DestinationConfig=to(arns[0]))
+    cloud.map(kinesis, function, MaximumRetryAttempts=0, DestinationConfig=to(topic))
+    cloud.items(table, 1)
+    cloud.put(kinesis, {"n": 1})
+    told = []
+    for url in queues:
+        answer = until("a message", lambda url=url: sqs.receive_message(QueueUrl=url).get("Messages"))
+        told.append(json.loads(answer[0]["Body"]))
+    assert [sorted(record) for record in told] == [
+        ["DDBStreamBatchInfo", "requestContext", "responseContext", "timestamp", "version"],
+        ["KinesisBatchInfo", "requestContext", "responseContext", "timestamp", "version"],
+    ]
+    batch = told[0]["DDBStreamBatchInfo"]
+    assert batch["streamArn"] == stream
+    assert batch["batchSize"] == 1
+    assert datetime.strptime(batch["approximateArrivalOfFirstRecord"], "%Y-%m-%dT%H:%M:%S%z")
+
+
+def test_throttling_consumes_no_retry(cloud: Cloud, failures: str) -> None:
+    functions = cloud.client("lambda")
+    arn, function = cloud.stream(), cloud.function()
+    functions.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
+    mapping = cloud.map(arn, function, MaximumRetryAttempts=0, DestinationConfig=to(failures))
+    cloud.put(arn, {"n": 1})
+    until("it was throttled", lambda: "TooManyRequests" in json.dumps(cloud.status(mapping)))
+    functions.delete_function_concurrency(FunctionName=function)
+    until("it went through", lambda: cloud.numbers(function) == [1])
+    assert discarded(cloud, failures, mapping) == []
+
+
+def test_a_failure_waits_for_its_destination(cloud: Cloud) -> None:
+    """The shard stands until the record is kept: going on would lose it."""
+    arn, function = cloud.stream(), cloud.function(RAISE_ON_BAD)
+    bucket = f"not-yet-{time.time_ns()}"
+    mapping = cloud.map(
+        arn, function, MaximumRetryAttempts=0, DestinationConfig=to(f"arn:aws:s3:::{bucket}")
+    )
+    cloud.put(arn, {"n": 1, "bad": True})
+    until("it cannot be delivered", lambda: "NoSuchBucket" in json.dumps(cloud.status(mapping)))
+    assert cloud.position(mapping) == {}
+    cloud.client("s3").create_bucket(
+        Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
+    until("it is", lambda: cloud.objects(f"aws/lambda/{mapping}/", bucket))
+
+
+# Shards ------------------------------------------------------------------------------------------
+
+
+def test_a_blocked_shard_does_not_delay_another(cloud: Cloud) -> None:
+    arn, function = cloud.stream(shards=2), cloud.function(RAISE_ON_BAD)
+    cloud.map(arn, function)
+    cloud.put(arn, {"n": 0, "bad": True}, ExplicitHashKey="0")
+    until("the first shard fails", lambda: cloud.numbers(function, "raised"))
+    for n in range(1, 6):
+        cloud.put(arn, {"n": n}, ExplicitHashKey=str(2**128 - 1))
+        until("the second goes on", lambda n=n: n in cloud.numbers(function), within_s=3)
+    assert cloud.numbers(function) == [1, 2, 3, 4, 5]
+
+
+def test_the_children_of_a_split_shard_are_read_from_their_beginning(cloud: Cloud) -> None:
+    arn, function = cloud.stream(), cloud.function()
+    mapping = cloud.map(arn, function, StartingPosition="LATEST")
+    until("it is followed", lambda: cloud.status(mapping).get("shards"))
+    cloud.put(arn, {"n": 1})
+    until("the parent is read", lambda: cloud.numbers(function) == [1])
+    cloud.client("kinesis").split_shard(
+        StreamARN=arn, ShardToSplit="shardId-000000000000", NewStartingHashKey=str(2**127)
+    )
+    cloud.put(arn, {"n": 2}, ExplicitHashKey="0")
+    cloud.put(arn, {"n": 3}, ExplicitHashKey=str(2**128 - 1))
+    until("both children are read", lambda: sorted(cloud.numbers(function)) == [1, 2, 3])
+
+
+# Changes while running -----------------------------------------------------------------------------
+
+
+def test_disabled_enabled_and_updated_while_running(cloud: Cloud) -> None:
+    functions = cloud.client("lambda")
+    arn, function, other = cloud.stream(), cloud.function(), cloud.function()
+    mapping = cloud.map(arn, function)
+    cloud.put(arn, {"n": 1})
+    until("it runs", lambda: cloud.numbers(function) == [1])
+    functions.update_event_source_mapping(UUID=mapping, Enabled=False)
+
+    def stopped() -> bool:
+        shards = cloud.status(mapping).get("shards", {}).values()
+        return bool(shards) and all(shard["state"] == "stopped" for shard in shards)
+
+    until("it has stopped", stopped)
+    cloud.put(arn, *numbered(2, 3, 4))
+    functions.update_event_source_mapping(UUID=mapping, BatchSize=2)
+    assert not cloud.status(mapping)["state"] == "Enabled"
+    assert cloud.numbers(function) == [1]
+    functions.update_event_source_mapping(UUID=mapping, Enabled=True)
+    until("it goes on where it was", lambda: cloud.numbers(function) == [1, 2, 3, 4])
+    assert [call["n"] for call in cloud.calls(function)] == [[1], [2, 3], [4]]
+    functions.update_event_source_mapping(UUID=mapping, FunctionName=other, BatchSize=10)
+    until(
+        "the other function",
+        lambda: cloud.put(arn, {"n": 5}) and cloud.status(mapping).get("function") == other,
+    )
+    cloud.put(arn, {"n": 6})
+    until("it receives", lambda: 6 in cloud.numbers(other))
+
+
+def test_a_deleted_mapping_ends_and_leaves_nothing(cloud: Cloud) -> None:
+    arn, function = cloud.stream(), cloud.function()
+    mapping = cloud.map(arn, function)
+    cloud.put(arn, {"n": 1})
+    until("it runs", lambda: cloud.position(mapping))
+    cloud.client("lambda").delete_event_source_mapping(UUID=mapping)
+    until("its checkpoints are gone", lambda: not (cloud.checkpoints / mapping).exists())
+    cloud.put(arn, {"n": 2})
+    control = cloud.function()
+    cloud.map(arn, control)
+    until("another mapping runs", lambda: cloud.numbers(control) == [1, 2])
+    assert cloud.numbers(function) == [1]
+
+
+def test_a_restarted_runner_skips_nothing_and_repeats_nothing(cloud: Cloud) -> None:
+    (table, stream), kinesis = cloud.table(), cloud.stream(shards=2)
+    of_table, of_stream = cloud.function(), cloud.function()
+    latest = cloud.function()
+    cloud.map(stream, of_table)
+    cloud.map(kinesis, of_stream, BatchSize=7)
+    late = cloud.map(kinesis, latest, StartingPosition="LATEST")
+    until("LATEST is followed", lambda: cloud.status(late).get("shards"))
+    cloud.items(table, *range(5))
+    until("the table's records", lambda: cloud.numbers(of_table) == list(range(5)))
+    cloud.tell_runner("stop")
+    for n in range(20):
+        cloud.put(kinesis, {"n": n}, key=f"key{n}")
+    cloud.items(table, *range(5, 10))
+    assert cloud.calls(of_stream) == []
+    cloud.tell_runner("start")
+    until("the table's others", lambda: len(cloud.numbers(of_table)) >= 10)
+    until("the stream's", lambda: len(cloud.numbers(of_stream)) >= 20)
+    until("LATEST since it was made", lambda: len(cloud.numbers(latest)) >= 20)
+    assert cloud.numbers(of_table) == list(range(10))
+    for function in (of_stream, latest):
+        assert sorted(cloud.numbers(function)) == list(range(20))
+
+
+def test_a_running_invocation_is_finished_before_the_runner_stops(cloud: Cloud) -> None:
+    arn, function = cloud.stream(), cloud.function("time.sleep(1)")
+    mapping = cloud.map(arn, function)
+    [sequence] = cloud.put(arn, {"n": 1})
+
+    def invoking() -> bool:
+        shards = cloud.status(mapping).get("shards", {})
+        return any(shard["iterator_age_ms"] > 0 for shard in shards.values())
+
+    until("it is being invoked, or has been", lambda: invoking() or cloud.calls(function))
+    cloud.tell_runner("stop")
+    assert list(cloud.position(mapping).values()) == [sequence]
+    cloud.tell_runner("start")
+    cloud.put(arn, {"n": 2})
+    until("the next", lambda: 2 in cloud.numbers(function))
+    assert cloud.numbers(function) == [1, 2]
+
+
+# What is not ours ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"ParallelizationFactor": 2}, "ParallelizationFactor"),
+        ({"TumblingWindowInSeconds": 30}, "TumblingWindowInSeconds"),
+        ({"FilterCriteria": {"Filters": [{"Pattern": "{nonsense"}]}}, "FilterCriteria"),
+    ],
+)
+def test_what_we_do_not_honour_is_refused(
+    cloud: Cloud, settings: dict[str, Any], reason: str
+) -> None:
+    arn, function, control = cloud.stream(), cloud.function(), cloud.function()
+    mapping = cloud.map(arn, function, **settings)
+    cloud.map(arn, control)
+    cloud.put(arn, {"n": 1})
+    until("others run", lambda: cloud.numbers(control) == [1])
+    until("it is refused", lambda: cloud.status(mapping).get("state") == "Refused")
+    assert reason in cloud.status(mapping)["reason"]
+    log = cloud.log.read_text()
+    assert log.count(f"event source mapping {mapping}") == 1
+    assert cloud.calls(function) == []
+    cloud.client("lambda").delete_event_source_mapping(UUID=mapping)
+    until("it is forgotten", lambda: cloud.status(mapping) == {})
+
+
+def test_queues_are_left_to_the_emulator(cloud: Cloud) -> None:
+    sqs = cloud.client("sqs")
+    url = sqs.create_queue(QueueName=f"q{time.time_ns()}")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    function = cloud.function()
+    cloud.client("lambda").create_event_source_mapping(
+        EventSourceArn=arn["Attributes"]["QueueArn"], FunctionName=function
+    )
+    sqs.send_message(QueueUrl=url, MessageBody="{}")
+
+    def received() -> bool:
+        attributes = sqs.get_queue_attributes(
+            QueueUrl=url,
+            AttributeNames=["ApproximateNumberOfMessages"],
+        )["Attributes"]
+        return bool(attributes["ApproximateNumberOfMessages"] == "0")
+
+    until("the message is taken", received)
+
+
+@pytest.mark.parametrize("name", ["_poll_kinesis", "_poll_dynamodb_streams", "_create_esm"])
+def test_an_emulator_without_what_we_replace_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from ministack.services import lambda_svc
+
+    for attribute in ("_poll_kinesis", "_poll_dynamodb_streams"):
+        monkeypatch.setattr(lambda_svc, attribute, getattr(lambda_svc, attribute))
+    for attribute in ("_create_esm", "_update_esm", "_delete_esm"):
+        monkeypatch.setattr(lambda_svc, attribute, getattr(lambda_svc, attribute))
+    monkeypatch.delattr(lambda_svc, name)
+    with pytest.raises(LocalCloudError, match=name):
+        install()
+
+
+def test_status_is_written_for_people(cloud: Cloud, tmp_path: Path) -> None:
+    arn, function = cloud.stream(), cloud.function(RAISE_ON_BAD)
+    mapping = cloud.map(arn, function)
+    cloud.put(arn, {"n": 1, "bad": True})
+
+    def blocked() -> dict[str, Any]:
+        shards: dict[str, dict[str, Any]] = cloud.status(mapping).get("shards", {})
+        found = shards.get("shardId-000000000000", {})
+        return found if found.get("iterator_age_ms", 0) > 100 else {}
+
+    shard = until("its age grows while it is blocked", blocked)
+    assert shard["last_error"] == "Unhandled: Runtime.HandlerError: a bad record"
+    assert shard["last_error_at"].endswith("Z")
+    assert shard["failures"] >= 1
+    assert shard["records"] == 0

@@ -1,0 +1,284 @@
+"""What survives: everything a clean stop, all but the last moment a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from embedded import REGION, bucket, cleaned, client, function, kill, servers, table, until
+
+from stockpipe.aws import Endpoint
+from stockpipe.errors import LocalCloudError
+from stockpipe.local import daemon
+from stockpipe.local.home import Places
+from stockpipe.local.state import Sequence
+
+pytest.importorskip("ministack")
+
+SHARD = "shardId-000000000000"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    with cleaned(tmp_path / "home") as home:
+        yield home
+
+
+def snapshot(home: Path) -> bytes:
+    file = Places(home).state / "snapshot.jsonl"
+    return file.read_bytes() if file.exists() else b""
+
+
+def kinesis_records(endpoint: Endpoint, stream: str) -> list[dict[str, Any]]:
+    kinesis = client("kinesis", endpoint)
+    iterator = kinesis.get_shard_iterator(
+        StreamName=stream, ShardId=SHARD, ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    records: list[dict[str, Any]] = kinesis.get_records(ShardIterator=iterator)["Records"]
+    return records
+
+
+def stream_of(endpoint: Endpoint, table_name: str) -> tuple[Any, str, str]:
+    """The DynamoDB Streams client, the stream's ARN and its one shard."""
+    streams = client("dynamodbstreams", endpoint)
+    arn = streams.list_streams(TableName=table_name)["Streams"][0]["StreamArn"]
+    shard = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"][0]["ShardId"]
+    return streams, arn, shard
+
+
+def changes(endpoint: Endpoint, table_name: str, after: str | None = None) -> list[dict[str, Any]]:
+    """The stream records of a table, all or those after a sequence number."""
+    streams, arn, shard = stream_of(endpoint, table_name)
+    where = (
+        {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": after}
+        if after
+        else {"ShardIteratorType": "TRIM_HORIZON"}
+    )
+    iterator = streams.get_shard_iterator(StreamArn=arn, ShardId=shard, **where)["ShardIterator"]
+    records: list[dict[str, Any]] = streams.get_records(ShardIterator=iterator)["Records"]
+    return records
+
+
+def put(endpoint: Endpoint, table_name: str, key: str) -> None:
+    client("dynamodb", endpoint).put_item(TableName=table_name, Item={"k": {"S": key}})
+
+
+def keys_of(records: list[dict[str, Any]]) -> list[str]:
+    return [record["dynamodb"]["Keys"]["k"]["S"] for record in records]
+
+
+def numbers(records: list[dict[str, Any]]) -> list[str]:
+    return [record["dynamodb"]["SequenceNumber"] for record in records]
+
+
+def test_a_clean_stop_loses_nothing(home: Path) -> None:
+    cloud = daemon.ensure_running(home)
+    kinesis = client("kinesis", cloud)
+    kinesis.create_stream(StreamName="s", ShardCount=1)
+    for text in ("one", "two"):
+        kinesis.put_record(StreamName="s", Data=text.encode(), PartitionKey="p")
+    table(cloud, "things")
+    for key in ("a", "b", "c"):
+        put(cloud, "things", key)
+    first = changes(cloud, "things")
+    s3 = bucket(cloud, "kept-1")
+    s3.put_object(Bucket="kept-1", Key="x/ü y", Body=b"body", Metadata={"m": "1"})
+    s3.put_bucket_tagging(Bucket="kept-1", Tagging={"TagSet": [{"Key": "k", "Value": "v"}]})
+    function(cloud, "f", "def handle(event, context): return 'answer'\n")
+    topic = client("sns", cloud).create_topic(Name="topic")["TopicArn"]
+    session = client("sts", cloud).get_session_token()["Credentials"]
+    before = [record["SequenceNumber"] for record in kinesis_records(cloud, "s")]
+
+    assert daemon.stop(home)
+    again = daemon.ensure_running(home)
+
+    assert again == cloud
+    assert [record["Data"] for record in kinesis_records(again, "s")] == [b"one", b"two"]
+    assert keys_of(changes(again, "things", after=numbers(first)[0])) == ["b", "c"]
+    assert numbers(changes(again, "things")) == numbers(first)
+    s3 = client("s3", again)
+    found = s3.get_object(Bucket="kept-1", Key="x/ü y")
+    assert found["Body"].read() == b"body"
+    assert found["Metadata"] == {"m": "1"}
+    assert s3.get_bucket_tagging(Bucket="kept-1")["TagSet"] == [{"Key": "k", "Value": "v"}]
+    answer = client("lambda", again).invoke(FunctionName="f")
+    assert json.loads(answer["Payload"].read()) == "answer"
+    assert topic in [one["TopicArn"] for one in client("sns", again).list_topics()["Topics"]]
+    client(
+        "dynamodb",
+        again,
+        key=session["AccessKeyId"],
+        secret=session["SecretAccessKey"],
+        token=session["SessionToken"],
+    ).list_tables()
+
+    later = client("kinesis", again).put_record(StreamName="s", Data=b"3", PartitionKey="p")
+    assert later["SequenceNumber"] > max(before)
+    put(again, "things", "d")
+    assert keys_of(changes(again, "things", after=numbers(first)[-1])) == ["d"]
+    assert numbers(changes(again, "things")) == sorted(numbers(changes(again, "things")))
+
+
+def test_the_stream_of_a_deleted_table_can_still_be_read_after_a_restart(home: Path) -> None:
+    cloud = daemon.ensure_running(home)
+    dynamodb = table(cloud, "things")
+    put(cloud, "things", "a")
+    streams, arn, shard = stream_of(cloud, "things")
+    dynamodb.delete_table(TableName="things")
+    daemon.stop(home)
+    streams = client("dynamodbstreams", daemon.ensure_running(home))
+    iterator = streams.get_shard_iterator(
+        StreamArn=arn, ShardId=shard, ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    assert keys_of(streams.get_records(ShardIterator=iterator)["Records"]) == ["a"]
+
+
+def test_after_a_kill_everything_is_as_of_one_moment(home: Path) -> None:
+    """State, positions of event sources and buckets go back together; objects stay."""
+    places = Places(home)
+    cloud = daemon.ensure_running(home)
+    table(cloud, "things")
+    bucket(cloud, "old-1")
+    position = places.checkpoints / "mapping" / "shard.json"
+    position.parent.mkdir()
+    position.write_text('{"sequence": "1"}')
+    put(cloud, "things", "before")
+    until(lambda: b"before" in snapshot(home) and b"mapping/shard.json" in snapshot(home))
+
+    position.write_text('{"sequence": "2"}')
+    put(cloud, "things", "after")
+    client("s3", cloud).put_object(Bucket="old-1", Key="after", Body=b"x")
+    bucket(cloud, "new-1")
+    kill(home)
+
+    assert daemon.status(home).died
+    again = daemon.ensure_running(home)
+    kept = keys_of(changes(again, "things"))
+    assert kept[:1] == ["before"]
+    # Whether the last snapshot came before or after them, the parts agree with each other.
+    seen = json.loads(position.read_text())["sequence"]
+    items = client("dynamodb", again).scan(TableName="things")["Items"]
+    assert sorted(item["k"]["S"] for item in items) == sorted(kept)
+    assert (seen, kept) in [("1", ["before"]), ("2", ["before"]), ("2", ["before", "after"])]
+    s3 = client("s3", again)
+    assert s3.get_object(Bucket="old-1", Key="after")["Body"].read() == b"x"
+    names = [one["Name"] for one in s3.list_buckets()["Buckets"]]
+    assert names == (["new-1", "old-1"] if b"new-1" in snapshot(home) else ["old-1"])
+    numbers_now = numbers(changes(again, "things"))
+    put(again, "things", "later")
+    assert numbers(changes(again, "things"))[-1] > numbers_now[-1]
+
+
+def test_a_kill_before_the_first_snapshot_leaves_an_empty_cloud(home: Path) -> None:
+    places = Places(home)
+    cloud = daemon.ensure_running(home)
+    [server] = servers(home)
+    bucket(cloud, "new-1")
+    (places.checkpoints / "shard.json").write_text("{}")
+    os.kill(server, signal.SIGKILL)
+    until(lambda: not daemon.status(home).running)
+    (places.state / "snapshot.jsonl").unlink(missing_ok=True)
+    again = daemon.ensure_running(home)
+    assert client("s3", again).list_buckets()["Buckets"] == []
+    client("s3", again).create_bucket(
+        Bucket="new-1", CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
+    assert not (places.checkpoints / "shard.json").exists()
+
+
+def test_reading_alone_writes_no_snapshot(home: Path) -> None:
+    cloud = daemon.ensure_running(home)
+    table(cloud, "things")
+    until(lambda: b"service dynamodb" in snapshot(home))
+    file = Places(home).state / "snapshot.jsonl"
+    put(cloud, "things", "marker-1")
+    for name in ("list_tables", "describe_limits"):
+        getattr(client("dynamodb", cloud), name)()
+    until(lambda: b"marker-1" in snapshot(home))
+    written = file.stat().st_mtime_ns
+    for _ in range(50):
+        client("dynamodb", cloud).scan(TableName="things")
+    put_at = until(lambda: _age_s(file) > 2.5 or None)
+    assert put_at
+    assert file.stat().st_mtime_ns == written
+
+
+def _age_s(file: Path) -> float:
+    import time
+
+    return time.time() - file.stat().st_mtime
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits another process's files")
+def test_a_full_disk_fails_requests_and_refuses_to_stop(home: Path) -> None:
+    import resource
+
+    cloud = daemon.ensure_running(home)
+    s3 = bucket(cloud, "b-1")
+    s3.put_object(Bucket="b-1", Key="small", Body=b"x")
+    dynamodb = table(cloud, "things")
+    until(lambda: b"b-1" in snapshot(home) and b"service dynamodb" in snapshot(home))
+    [server] = servers(home)
+    unlimited = resource.prlimit(server, resource.RLIMIT_FSIZE)
+    resource.prlimit(server, resource.RLIMIT_FSIZE, (200_000, unlimited[1]))
+
+    with pytest.raises(ClientError, match="File too large") as caught:
+        s3.put_object(Bucket="b-1", Key="big", Body=b"x" * 300_000)
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+
+    dynamodb.put_item(TableName="things", Item={"k": {"S": "a"}, "v": {"S": "y" * 350_000}})
+    with pytest.raises(LocalCloudError, match="still running.*File too large"):
+        daemon.stop(home)
+    assert daemon.status(home).running
+
+    def refused() -> str:
+        try:
+            dynamodb.put_item(TableName="things", Item={"k": {"S": "b"}})
+        except ClientError as error:
+            return str(error)
+        return ""
+
+    assert "cannot save its data: File too large" in until(refused)
+    assert dynamodb.get_item(TableName="things", Key={"k": {"S": "a"}})["Item"]
+
+    resource.prlimit(server, resource.RLIMIT_FSIZE, unlimited)
+    until(lambda: not refused())
+    assert daemon.stop(home)
+    again = daemon.ensure_running(home)
+    found = client("dynamodb", again).get_item(TableName="things", Key={"k": {"S": "a"}})["Item"]
+    assert len(found["v"]["S"]) == 350_000
+    assert [one["Key"] for one in client("s3", again).list_objects_v2(Bucket="b-1")["Contents"]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"header 1\nservice dynamodb {", b"header 1\nservice dynamodb {}\nend\n", b"\x00\xff\n"],
+)
+def test_a_damaged_snapshot_is_refused_and_left_alone(home: Path, content: bytes) -> None:
+    places = Places(home)
+    places.make()
+    (places.s3 / "000000000000" / "b").mkdir(parents=True)
+    (places.state / "snapshot.jsonl").write_bytes(content)
+    with pytest.raises(LocalCloudError) as caught:
+        daemon.ensure_running(home)
+    assert "reset" in str(caught.value.hint)
+    assert (places.state / "snapshot.jsonl").read_bytes() == content
+
+
+def test_sequence_numbers_rise_when_the_clock_does_not() -> None:
+    times = iter([5.0, 5.0, 4.0, 3.0, 6.0, 6.0])
+    sequence = Sequence(lambda: next(times))
+    drawn = [sequence() for _ in range(6)]
+    assert drawn == sorted(set(drawn))
+    assert {len(number) for number in drawn} == {30}
+
+    restarted = Sequence(lambda: 1.0)
+    restarted.restore(sequence.saved())
+    assert restarted() > drawn[-1]
