@@ -42,6 +42,7 @@ def demo(
             hint="Without --target and --stack: stockpipe demo",
         )
     begun = SYSTEM_CLOCK.monotonic()
+    ui.tell_on_stdout()
     ui.note_markup(
         "[bold]stockpipe demo[/]  quotes -> Kinesis -> Lambda -> DynamoDB + S3 -> Lambda -> SNS,"
         " and Athena over it"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from stockpipe.cli.context import connect, symbols_of
 from stockpipe.errors import UsageError
 
 if TYPE_CHECKING:
+    from stockpipe.aws import Aws
     from stockpipe.operate.records import Record
 
 SPARK_READINGS = 20
@@ -41,17 +42,16 @@ def tail(
     aws = session.aws
     follower = Follower(Records(aws.client("dynamodb"), aws.names.table), chosen)
     printer = _Printer(json)
-    known: set[tuple[str, str]] = set()
+    alerts = _NewAlerts(aws) if signals else None
 
     def show(rows: list[Record]) -> None:
-        marked = _signals(aws, {row["symbol"] for row in rows}, edge) if signals and rows else []
-        fresh = [m for m in marked if (m["symbol"], m["timestamp"] + m["rule"]) not in known]
-        known.update((m["symbol"], m["timestamp"] + m["rule"]) for m in fresh)
-        for row in sorted(rows + fresh, key=lambda row: (row["timestamp"], row["symbol"])):
+        found = alerts.since(rows) if alerts else []
+        for row in sorted(rows + found, key=lambda row: (row["timestamp"], row["symbol"])):
             if "rule" in row or not anomalies or row["anomaly"] == "Yes":
                 printer.show(row)
 
-    first = follower.first(n, edge)
+    older, first = follower.first(n, edge, context=SPARK_READINGS)
+    printer.remember(older)
     if not first:
         what = ", ".join(chosen) or "any symbol"
         ui.note(
@@ -85,11 +85,33 @@ def _edge(since: str | None) -> str | None:
     return moment_text(SYSTEM_CLOCK.now() - timedelta(seconds=seconds))
 
 
-def _signals(aws: Any, symbols: set[str], edge: str | None) -> list[Record]:
-    from stockpipe.operate.alerts import history
+class _NewAlerts:
+    """Alerts of the symbols on show, from the first reading shown on, each once."""
 
-    table = aws.names.alerts_table
-    return history(aws.client("dynamodb"), table, symbols=sorted(symbols), since=edge)
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+        self._symbols: set[str] = set()
+        self._floor: str | None = None
+        self._told: set[tuple[str, str, str]] = set()
+
+    def since(self, rows: list[Record]) -> list[Record]:
+        """Alerts not told yet; an alert comes a moment after its reading, so ask at each look."""
+        from stockpipe.operate.alerts import history
+
+        self._symbols |= {row["symbol"] for row in rows}
+        if self._floor is None and rows:
+            self._floor = rows[0]["timestamp"]
+        if not self._symbols:
+            return []
+        dynamodb, table = self._aws.client("dynamodb"), self._aws.names.alerts_table
+        found = history(dynamodb, table, symbols=sorted(self._symbols), since=self._floor)
+        fresh = [one for one in found if self._key(one) not in self._told]
+        self._told.update(map(self._key, fresh))
+        return fresh
+
+    @staticmethod
+    def _key(alert: Record) -> tuple[str, str, str]:
+        return alert["symbol"], alert["timestamp"], alert["rule"]
 
 
 class _Printer:
@@ -98,6 +120,11 @@ class _Printer:
     def __init__(self, json: bool) -> None:
         self._json = json
         self._prices: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=SPARK_READINGS))
+
+    def remember(self, rows: list[Record]) -> None:
+        """Readings for the sparklines that are not shown themselves."""
+        for row in rows:
+            self._prices[row["symbol"]].append(float(row["price"]))
 
     def show(self, row: Record) -> None:
         if self._json:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeGuard
 
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
@@ -27,6 +27,8 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 GOLDEN, DEATH, ANOMALY = "bold green", "bold red", "yellow"
 SPARKS = "▁▂▃▄▅▆▇█"
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 quiet = False
 json_wanted = False
@@ -83,9 +85,14 @@ def error(problem: StockpipeError) -> None:
     if json_wanted:
         sys.stderr.write(plain({"error": problem.message, "hint": problem.hint}) + "\n")
         return
-    err.print(Text("error: ", style="bold red") + Text(problem.message))
+    errors.print(Text("error: ", style="bold red") + Text(problem.message))
     if problem.hint:
-        err.print(Text(f"       {problem.hint}", style="dim"))
+        errors.print(Text(f"       {problem.hint}", style="dim"))
+
+
+def tell_on_stdout() -> None:
+    """From here on what is said to people is the data: the demo is a story, whole in a pipe."""
+    err.stderr = False
 
 
 def ask(question: str) -> str:
@@ -109,7 +116,12 @@ def cell(value: Any) -> str:
         grouped = f"{int(whole or 0):,}"
         grouped = f"-{grouped}" if negative and not grouped.startswith("-") else grouped
         return f"{grouped}.{fraction}" if fraction else grouped
-    return str(value)
+    # A whole second needs no milliseconds on a screen.
+    return value.removesuffix(".000Z") + "Z" if _is_whole_second(value) else str(value)
+
+
+def _is_whole_second(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and len(value) == 24 and value.endswith(".000Z")
 
 
 def table(
@@ -128,6 +140,7 @@ def table(
         title_justify="left",
         title_style="bold",
         box=None if not console.is_terminal else _box(),
+        padding=(0, 1, 0, 0),
         pad_edge=False,
         header_style="bold",
         show_edge=False,
@@ -138,12 +151,14 @@ def table(
     for index, row in enumerate(rows):
         style = styles[index] if index < len(styles) else None
         drawn.add_row(*(Text(cell(value)) for value in row), style=style)
-    if console.is_terminal:
-        console.print(drawn)
-    else:  # a pipe has no width: nothing is cut
-        Console(file=console.file, width=max(console.width, 400), highlight=False).print(
-            drawn, crop=False
-        )
+    # A value that is cut is a wrong value: a table wider than the terminal wraps, as in psql.
+    needed = console.measure(drawn, options=console.options.update(max_width=10_000)).maximum
+    Console(
+        file=console.file,
+        width=max(needed, console.width),
+        force_terminal=console.is_terminal,
+        highlight=False,
+    ).print(drawn, crop=False)
 
 
 def _box() -> Any:

@@ -121,15 +121,22 @@ class Follower:
     _known: list[str] = field(default_factory=list)
     _discovered: float = float("-inf")
 
-    def first(self, count: int, since: str | None = None) -> list[Record]:
-        """The newest rows across the symbols, oldest first; what follows continues from here."""
+    def first(
+        self, count: int, since: str | None = None, *, context: int = 0
+    ) -> tuple[list[Record], list[Record]]:
+        """The newest ``count`` rows across the symbols, oldest first; :meth:`follow` goes on there.
+
+        Before them come the rows that tell what was: at least ``context`` of each symbol.
+        """
         rows: list[Record] = []
         for symbol in self._current():
-            newest = self.records.newest(symbol, count, since=since)
+            newest = self.records.newest(symbol, max(count, context, 1))
             self._seen[symbol] = {row["timestamp"]: row for row in newest}
             rows += newest
         rows.sort(key=lambda row: (row["timestamp"], row["symbol"]))
-        return rows[-count:] if count else []
+        young = [row for row in rows if since is None or row["timestamp"] >= since]
+        shown = young[-count:] if count else []
+        return [row for row in rows if row not in shown], shown
 
     def follow(self) -> Iterator[list[Record]]:
         """Lists of new or changed rows, for ever; an empty list is a look that found none."""
