@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stockpipe.aws import Aws
     from stockpipe.operate.records import Record
 
-SPARK_READINGS = 20
+SPARK_READINGS = 16
 
 
 def register(app: typer.Typer) -> None:
@@ -133,7 +133,7 @@ class _Printer:
             style = ui.GOLDEN if row["kind"] == "golden" else ui.DEATH
             mark = "▲ Golden cross" if row["kind"] == "golden" else "▼ Death cross"
             ui.out.print(
-                f"{row['timestamp']}  {row['symbol']:<8} {mark} at {row['price']}"
+                f"{ui.cell(row['timestamp'])}  {row['symbol']:<8} {mark} at {row['price']}"
                 f" ({row['status']})",
                 style=style,
             )
@@ -144,7 +144,7 @@ class _Printer:
             change = "" if percent is None else f"{percent:+.2f} %"
             anomaly = "  anomaly" if row["anomaly"] == "Yes" else ""
             ui.out.print(
-                f"{row['timestamp']}  {row['symbol']:<8} {ui.cell(row['price']):>14} {change:>10}  "
+                f"{ui.cell(row['timestamp'])}  {row['symbol']:<8} {ui.cell(row['price']):>12} {change:>9}  "
                 f"{ui.spark(list(prices))}{anomaly}",
                 style=ui.ANOMALY if anomaly else None,
             )
