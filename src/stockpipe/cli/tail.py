@@ -144,7 +144,8 @@ class _Printer:
             change = "" if percent is None else f"{percent:+.2f} %"
             anomaly = "  anomaly" if row["anomaly"] == "Yes" else ""
             ui.out.print(
-                f"{ui.cell(row['timestamp'])}  {row['symbol']:<8} {ui.cell(row['price']):>12} {change:>9}  "
+                f"{ui.cell(row['timestamp'])}  {row['symbol']:<8} {ui.cell(row['price']):>12} "
+                f"{change:>9}  "
                 f"{ui.spark(list(prices))}{anomaly}",
                 style=ui.ANOMALY if anomaly else None,
             )

@@ -8,6 +8,7 @@ import io
 import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from importlib import resources
 from pathlib import Path
@@ -105,7 +106,7 @@ def read_csv(file: str, *, ingested_at: str | None = None) -> list[Quote]:
     """
     shown = "the bundled sample" if file == SAMPLE else "standard input" if file == "-" else file
     try:
-        with _open(file) as stream:
+        with _binary(file) as raw, _text(raw) as stream:
             quotes = list(_rows(shown, stream, ingested_at))
     except FileNotFoundError:
         raise FeedError(
@@ -123,17 +124,28 @@ def read_csv(file: str, *, ingested_at: str | None = None) -> list[Quote]:
     return sorted(quotes, key=lambda quote: quote.timestamp)
 
 
-def _open(file: str) -> IO[str]:
-    raw: Any  # a BufferedReader in each case, which the stubs of the three do not say
-    if file == SAMPLE:
-        raw = resources.files("stockpipe").joinpath("data", SAMPLE_FILE).open("rb")
-    elif file == "-":
-        raw = sys.stdin.buffer
+@contextmanager
+def _binary(file: str) -> Iterator[Any]:
+    """The bytes of the file as a BufferedReader; standard input is left open."""
+    if file == "-":
+        yield sys.stdin.buffer
+    elif file == SAMPLE:
+        with resources.files("stockpipe").joinpath("data", SAMPLE_FILE).open("rb") as raw:
+            yield raw
     else:
-        raw = Path(file).expanduser().open("rb")
+        with Path(file).expanduser().open("rb") as raw:
+            yield raw
+
+
+@contextmanager
+def _text(raw: Any) -> Iterator[IO[str]]:
     zipped = raw.peek(2)[:2] == b"\x1f\x8b"  # by content: a name can lie
     unpacked: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
-    return io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="")
+    stream = io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="")
+    try:
+        yield stream
+    finally:
+        stream.detach()  # the bytes below are closed by whoever opened them
 
 
 def _rows(shown: str, stream: IO[str], ingested_at: str | None) -> Iterator[Quote]:

@@ -162,7 +162,8 @@ def _create(resource: Resource) -> None:
     try:
         resource.create()
     except ClientError as error:
-        if error_code(error) not in _EXISTS:
+        # Athena says it in the message only.
+        if error_code(error) not in _EXISTS and "already exists" not in str(error):
             raise
         live = resource.read()
         if live is None or not live.ours:

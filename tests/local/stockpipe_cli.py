@@ -1,0 +1,131 @@
+"""The installed command in a process of its own, as a user calls it, with a home of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedded import until
+
+from stockpipe.aws import Aws
+from stockpipe.local import daemon
+
+CALL_BUDGET_S = 120
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """One JSON object per line of stdout."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@dataclass(frozen=True)
+class Cli:
+    """Calls with one home directory; nothing of the host's AWS settings is seen."""
+
+    home: Path
+    stack: str = "default"
+
+    def environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        return {
+            **kept,
+            "HOME": str(self.home / "user"),
+            "STOCKPIPE_HOME": str(self.home),
+            "STOCKPIPE_STACK": self.stack,
+            "COLUMNS": "200",
+        }
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "stockpipe", *arguments]
+
+    def __call__(self, *arguments: str, code: int | None = 0, **options: Any) -> Result:
+        """Run to the end; fails the test on another exit code, with what was said."""
+        environment = {**self.environment(), **options.pop("env", {})}
+        done = subprocess.run(
+            self.command(*arguments),
+            capture_output=True,
+            text=True,
+            timeout=CALL_BUDGET_S,
+            cwd=options.pop("cwd", self.home),
+            env=environment,
+            stdin=options.pop("stdin", subprocess.DEVNULL),
+            check=False,
+            **options,
+        )
+        said = f"stockpipe {' '.join(arguments)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        assert code is None or done.returncode == code, said
+        assert "Traceback" not in done.stderr, said
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    @property
+    def aws(self) -> Aws:
+        """Clients of the same embedded cloud."""
+        endpoint = daemon.endpoint(self.home)
+        assert endpoint is not None
+        return Aws(region="us-east-2", stack=self.stack, endpoint=endpoint)
+
+    def settle(self) -> None:
+        """Until both functions have seen everything that was written, and done with it."""
+        until(lambda: self._unread("kinesis") == 0, within_s=90)
+        until(lambda: self._unread("dynamodbstreams") == 0, within_s=90)
+
+    def _unread(self, service: str) -> int:
+        """Records of the stream, or of the table's stream, behind the mapping's checkpoint."""
+        aws = self.aws
+        client = aws.client(service)
+        if service == "kinesis":
+            stream = {"StreamName": aws.names.stream}
+            shards = client.list_shards(**stream)["Shards"]
+            position = "StartingSequenceNumber"
+        else:
+            table = aws.client("dynamodb").describe_table(TableName=aws.names.table)["Table"]
+            stream = {"StreamArn": table["LatestStreamArn"]}
+            shards = client.describe_stream(**stream)["StreamDescription"]["Shards"]
+            position = "SequenceNumber"
+        unread = 0
+        for shard in shards:
+            where: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
+            done = self._checkpoint(aws, service, shard["ShardId"])
+            if done:
+                where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", position: done}
+            start = client.get_shard_iterator(**stream, ShardId=shard["ShardId"], **where)
+            unread += len(client.get_records(ShardIterator=start["ShardIterator"])["Records"])
+        return unread
+
+    def _checkpoint(self, aws: Aws, service: str, shard: str) -> str | None:
+        names = aws.names
+        function = names.process_function if service == "kinesis" else names.trend_function
+        (mapping,) = aws.client("lambda").list_event_source_mappings(FunctionName=function)[
+            "EventSourceMappings"
+        ]
+        file = self.home / "local" / "checkpoints" / mapping["UUID"] / f"{shard}.json"
+        return json.loads(file.read_text())["sequence"] if file.exists() else None
+
+    def items(self, aws: Aws | None = None) -> list[dict[str, Any]]:
+        aws = aws or self.aws
+        pages = aws.client("dynamodb").get_paginator("scan").paginate(TableName=aws.names.table)
+        return [item for page in pages for item in page["Items"]]
+
+    def archived(self) -> list[dict[str, Any]]:
+        """Every line of the raw archive."""
+        aws = self.aws
+        s3, bucket = aws.client("s3"), aws.names.data_bucket
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="raw-data/")
+        return [
+            json.loads(line)
+            for page in pages
+            for entry in page.get("Contents", [])
+            for line in s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read().splitlines()
+        ]
