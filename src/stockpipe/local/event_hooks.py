@@ -30,7 +30,7 @@ def install() -> None:
     for name in _POLLERS:
         replace(lambda_svc, name, _nothing_polled)
     create = replace(lambda_svc, "_create_esm", None)
-    lambda_svc._create_esm = _keeping(create, lambda_svc._esms)
+    lambda_svc._create_esm = _refusing_twins(_keeping(create, lambda_svc._esms), lambda_svc._esms)
     for name in _CHANGES:
         change = replace(lambda_svc, name, None)
         setattr(lambda_svc, name, _telling(change))
@@ -62,6 +62,35 @@ def _keeping(original: Callable[..., Any], mappings: Any) -> Callable[..., Any]:
         for uuid in set(mappings) - before:
             mappings[uuid].update({name: data[name] for name in _DROPPED if data.get(name)})
         return answer
+
+    return create
+
+
+def _refusing_twins(original: Callable[..., Any], mappings: Any) -> Callable[..., Any]:
+    """One source and function have one mapping; a second would process every record twice.
+
+    ``ResourceConflictException`` in
+    https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html
+    """
+    from ministack.core.responses import error_response_json
+
+    one_at_a_time = threading.Lock()
+
+    @wraps(original)
+    def create(data: dict[str, Any]) -> Any:
+        source = data.get("EventSourceArn")
+        function = str(data.get("FunctionName", "")).rsplit(":function:", 1)[-1]
+        with one_at_a_time:
+            for uuid, mapping in list(mappings.items()):
+                if (mapping["EventSourceArn"], mapping["FunctionName"]) == (source, function):
+                    return error_response_json(
+                        "ResourceConflictException",
+                        f'The event source arn ("{source}") and function ("{function}") provided '
+                        f"mapping already exists. Please update or delete the existing mapping "
+                        f"with UUID {uuid}",
+                        409,
+                    )
+            return original(data)
 
     return create
 
