@@ -10,6 +10,7 @@ import venv
 import zipfile
 from pathlib import Path
 
+import boto3
 import pytest
 
 from stockpipe.domain.rules import DEFAULT_RULES, CrossoverRule
@@ -60,7 +61,7 @@ def test_both_handlers_import_where_there_is_boto3_and_nothing_else(
         archive.extractall(tmp_path / "code")
     # A bare interpreter, and of all installed packages only boto3 with what it needs itself.
     venv.create(tmp_path / "bare", with_pip=False)
-    installed = Path(__import__("boto3").__file__).parent.parent
+    installed = Path(boto3.__path__[0]).parent
     allowed = tmp_path / "allowed"
     allowed.mkdir()
     for name in ("boto3", "botocore", "s3transfer", "jmespath", "urllib3", "dateutil", "six.py"):
