@@ -38,7 +38,8 @@ class Cloud:
         """A provisioned stack: buckets, database, table, workgroup."""
         aws = Aws(region=REGION, stack=name, endpoint=self.endpoint)
         names, s3, glue = aws.names, aws.client("s3"), aws.client("glue")
-        for bucket in (names.data_bucket, names.results_bucket):
+        there = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
+        for bucket in {names.data_bucket, names.results_bucket} - there:
             s3.create_bucket(
                 Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
             )
@@ -92,7 +93,7 @@ def table_input(aws: Aws) -> dict[str, Any]:
 def running(home: Path, kind: str = "fixed") -> Iterator[Cloud]:
     """A server below ``home`` on a free loopback port; gone afterwards."""
     for folder in ("s3", "state", "tmp"):
-        (home / folder).mkdir(parents=True)
+        (home / folder).mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from stockpipe.errors import LocalCloudError
 from stockpipe.local.athena_data import JsonTable, ObjectStore
-from stockpipe.local.athena_engine import Answer, Cancelled, Run
+from stockpipe.local.athena_engine import RESULT_LIMIT, Answer, Cancelled, Run
 from stockpipe.local.athena_judge import Refused, judge
 from stockpipe.local.athena_translate import CATALOG, Statement, TableName
 from stockpipe.local.athena_work import Workers
@@ -30,7 +30,7 @@ from stockpipe.local.emulator import replace
 Response = tuple[int, dict[str, str], bytes]
 
 RESULTS_KEPT = 20
-"""Executions whose rows stay in memory; Athena keeps results for 45 days."""
+"""Executions whose rows stay in memory, fewer when they are large; Athena keeps them 45 days."""
 
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _OPEN = frozenset({"QUEUED", "RUNNING"})
@@ -84,7 +84,7 @@ class FixedAthena:
         self._store = ObjectStore(s3, responses.get_account_id)
         self._runs: dict[str, Run] = {}
         self._workers = Workers()
-        self._kept: deque[dict[str, Any]] = deque()
+        self._kept: deque[tuple[dict[str, Any], int]] = deque()
 
     def start(self, data: dict[str, Any]) -> Response:
         """StartQueryExecution: only in a workgroup that exists, and by its configuration."""
@@ -226,9 +226,11 @@ class FixedAthena:
     def _keep(self, execution: dict[str, Any], answer: Answer) -> None:
         execution["_results"] = {"columns": answer.columns, "rows": answer.rows}
         execution["_column_types"] = answer.types
-        self._kept.append(execution)
-        while len(self._kept) > RESULTS_KEPT:
-            self._kept.popleft()["_results"] = None
+        self._kept.append((execution, answer.size))
+        while len(self._kept) > 1 and (
+            len(self._kept) > RESULTS_KEPT or sum(size for _, size in self._kept) > RESULT_LIMIT
+        ):
+            self._kept.popleft()[0]["_results"] = None
 
     def _save(self, execution: dict[str, Any], answer: Answer) -> None:
         """The result as CSV at its OutputLocation, quoted as Athena does; NULL is nothing."""

@@ -98,12 +98,18 @@ def _stay_date(node: exp.Expr) -> exp.Expr | None:
     return exp.cast(node.copy(), "date")
 
 
-def _to_integer(node: exp.Expr) -> exp.Expr | None:
-    """A double is rounded half away from zero; DuckDB rounds half to even."""
+def _cast(node: exp.Expr) -> exp.Expr | None:
+    """A double is rounded half away from zero, DuckDB rounds half to even; and a decimal without
+    a size has no fraction, but as a literal (``DECIMAL '1.50'``) its own; DuckDB's has three."""
     to = cast(exp.DataType, node.args["to"])
-    if not (to.is_type(*_INTEGERS) and node.this.is_type("double", "float")):
-        return None
-    return exp.cast(_call("round", node.this), to.copy())
+    if to.is_type(*_INTEGERS) and node.this.is_type("double", "float"):
+        return exp.cast(_call("round", node.this), to.copy())
+    if to.is_type("decimal") and not to.expressions:
+        fraction = node.this.name.partition(".")[2] if node.this.is_string else ""
+        sized = node.copy()
+        sized.set("to", exp.DataType.build(f"decimal(38,{len(fraction)})"))
+        return sized
+    return None
 
 
 def _null_without_match(node: exp.Expr) -> exp.Expr:
@@ -133,16 +139,24 @@ def _without_finish(node: exp.Expr) -> exp.Expr | None:
     return reduced
 
 
-def _short_sequence(node: exp.Expr) -> None:
-    """Athena's sequence has at most 10,000 entries; DuckDB's takes the memory it needs."""
-    ends = [node.args.get("start"), node.args.get("end")]
-    if all(isinstance(end, exp.Literal) and end.is_int for end in ends):
-        first, last = (int(end.name) for end in ends if end is not None)
-        if abs(last - first) >= _LONGEST_SEQUENCE:
+def _sequence(node: exp.Expr) -> exp.Expr | None:
+    """At most 10,000 entries, and of dates as of dates; DuckDB's takes the memory it needs."""
+    start, end, step = (node.args.get(part) for part in ("start", "end", "step"))
+    if start is None or end is None:
+        return None
+    if step is None and start.is_int and end.is_int:
+        if abs(int(end.name) - int(start.name)) >= _LONGEST_SEQUENCE:
             raise Refused(
                 "INVALID_FUNCTION_ARGUMENT: result of sequence function must not have more than "
                 f"{_LONGEST_SEQUENCE} entries"
             )
+        return None
+    if start.type is None or not start.is_type("date"):
+        return None
+    series = node.copy()
+    if step is None:
+        series.set("step", exp.Interval(this=exp.Literal.string("1"), unit=exp.var("DAY")))
+    return exp.cast(series, "array<date>", dialect="hive")
 
 
 def _refuse_repeat(node: exp.Expr) -> None:
@@ -168,13 +182,14 @@ _CORRECTIONS: dict[type[exp.Expr], Callable[[exp.Expr], exp.Expr | None]] = {
     exp.ArrayPosition: _zero_without_match,
     exp.ArraySlice: _by_length,
     exp.Avg: _average,
-    exp.Cast: _to_integer,
+    exp.Cast: _cast,
     exp.DateAdd: _stay_date,
     exp.DateDiff: _difference,
+    exp.DateTrunc: _stay_date,
     exp.Div: _quotient,
     exp.Filter: _average,
     exp.Format: _printf,
-    exp.GenerateSeries: _short_sequence,
+    exp.GenerateSeries: _sequence,
     exp.Reduce: _without_finish,
     exp.RegexpExtract: _null_without_match,
     exp.Repeat: _refuse_repeat,

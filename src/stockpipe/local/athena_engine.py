@@ -28,8 +28,8 @@ from stockpipe.local.athena_translate import Translation
 
 MEMORY_LIMIT = "1GB"
 THREADS = 2
-RESULT_LIMIT = 64 * 2**20
-"""Characters in a result; the server keeps it in memory until it is fetched."""
+RESULT_LIMIT = 32 * 2**20
+"""Characters in a result; the server holds it in memory to be fetched page by page."""
 
 _ROWS_AT_ONCE = 1000
 _UNKNOWN_COLUMN = re.compile(r'column "?(?P<name>[^"\s]+)"? not found', re.IGNORECASE)
@@ -62,11 +62,13 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Column names, Athena's types, and rows of texts as GetQueryResults writes them."""
+    """Column names, Athena's types, rows of texts as GetQueryResults writes them, and how many
+    characters those are."""
 
     columns: list[str]
     types: list[str]
     rows: list[list[str | None]]
+    size: int
 
 
 class Run:
@@ -175,7 +177,7 @@ class Run:
                     f"the result exceeds the {RESULT_LIMIT // 2**20} MiB that the embedded cloud "
                     "holds; ask for fewer rows or columns"
                 )
-        return Answer(columns, types, rows)
+        return Answer(columns, types, rows, size)
 
 
 def athena_type(duckdb_type: str) -> str:

@@ -98,6 +98,10 @@ def judge(sql: str) -> exp.Query:
     _check_calls(tokens, tree)
     _check_nodes(tree)
     _check_counts(tokens, tree)
+    for table in tree.find_all(exp.Table):
+        start = table.this.meta.get("start")
+        if start is not None and sql[start] == "'":
+            raise _syntax(f"mismatched input '{table.name}': a table is no 'text'")
     return tree if isinstance(tree, exp.Query) else exp.select("*").from_(tree)
 
 

@@ -114,7 +114,7 @@ def _resolve(tree: exp.Query, schemas: Mapping[TableName, Columns]) -> exp.Query
         }
         schema.setdefault(database, {})[table] = types  # type: ignore[index]
     try:
-        resolved = qualify(tree.copy(), schema=schema, dialect="athena")
+        resolved = qualify(tree.copy(), schema=schema, dialect="athena", expand_alias_refs=False)
         return annotate_types(resolved, schema=schema, dialect="athena")
     except OptimizeError as error:
         match = _UNRESOLVED.search(str(error))

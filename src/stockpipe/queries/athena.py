@@ -205,12 +205,14 @@ def _results(
     readers: list[Callable[[str], Cell]] = []
     rows: list[dict[str, Cell]] = []
     for number, page in enumerate(_pages(client, execution_id)):
-        described = page["ResultSet"]["ResultSetMetadata"]["ColumnInfo"]
+        described = page["ResultSet"]["ResultSetMetadata"].get("ColumnInfo", [])
         if number == 0:
             columns = _columns(described)
             readers = [_reader(column["Type"]) for column in described]
         for row in page["ResultSet"]["Rows"][1 if header and number == 0 else 0 :]:
             texts = [datum.get("VarCharValue") for datum in row.get("Data", [])]
+            # DESCRIBE names three columns and puts its text into the first.
+            texts += [None] * (len(columns) - len(texts))
             rows.append(
                 {
                     name: None if text is None else read(text)

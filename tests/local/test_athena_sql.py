@@ -1,0 +1,513 @@
+"""SQL through Athena's API on the embedded cloud: a real ministack with our Athena in it."""
+
+# ruff: noqa: S608 - statements made of the tests' own texts, to see what becomes of them
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import athena_server
+import pytest
+from athena_server import ACCOUNT, REGION, Cloud
+
+from stockpipe.aws import Aws
+from stockpipe.domain.names import Names
+from stockpipe.domain.quote import Quote, quote_json, to_micro
+from stockpipe.errors import LocalCloudError, NotProvisioned, QueryFailed
+from stockpipe.queries.athena import QueryResult, archive_days, run
+from stockpipe.queries.bind import bind
+from stockpipe.queries.catalog import find
+from stockpipe.queries.schema import COLUMNS, PARTITION_KEYS
+
+MANY = 10_000
+MANY_DAYS = 2_500
+BILLION_ROWS = "SELECT sum(a.volume * b.volume * c.volume) FROM {t} a, {t} b, {t} c"
+
+
+def line(
+    symbol: str,
+    timestamp: str,
+    price: str,
+    previous: str | None = None,
+    *,
+    seq: int,
+    volume: int = 7,
+) -> str:
+    micro = to_micro(price)
+    close = to_micro(previous) if previous else None
+    quote = Quote(symbol, micro, micro, micro, micro, close, volume, timestamp, source="replay")
+    return quote_json(quote, seq=f"{seq:056d}") + "\n"
+
+
+def put(aws: Aws, day: str, name: str, *lines: str) -> int:
+    """Archive an object; out: its size in bytes."""
+    body = "".join(lines).encode()
+    key = f"raw-data/day={day}/{name}.json"
+    aws.client("s3").put_object(Bucket=aws.names.data_bucket, Key=key, Body=body)
+    return len(body)
+
+
+def populate(home: Path) -> int:
+    """An archive of very many small objects, laid down where a server finds it at its start."""
+    bucket = home / "s3" / ACCOUNT / Names("many", REGION, ACCOUNT).data_bucket
+    total = 0
+    for number in range(MANY):
+        day = (date(2000, 1, 1) + timedelta(days=number % MANY_DAYS)).isoformat()
+        folder = bucket / "raw-data" / f"day={day}"
+        folder.mkdir(parents=True, exist_ok=True)
+        moment = f"{day}T13:30:00.{number // MANY_DAYS:03d}Z"
+        body = line("AAPL", moment, "150.25", "150", seq=number)
+        (folder / f"{number}.json").write_text(body, encoding="ascii")
+        total += len(body)
+    return total
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    with athena_server.running(tmp_path_factory.mktemp("athena") / "home") as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def aws(cloud: Cloud) -> Aws:
+    """A stack with two days of AAPL and TSLA, one quote of them delivered twice."""
+    aws = cloud.stack("default")
+    put(
+        *(aws, "2022-03-01", "a"),
+        line("AAPL", "2022-03-01T14:30:00.000Z", "160", "150", seq=1, volume=10),
+        line("TSLA", "2022-03-01T14:30:00.000Z", "800.123457", "900", seq=2),
+        line("AAPL", "2022-03-01T14:31:00.000Z", "151", "150", seq=3, volume=20),
+    )
+    put(
+        *(aws, "2022-03-02", "b"),
+        line("AAPL", "2022-03-02T14:30:00.000Z", "152", "151", seq=9, volume=30),
+        line("GOOG", "2022-03-02T14:30:00.000Z", "100", None, seq=4),
+    )
+    # The same quote once more: an earlier delivery with another price, and the very same again.
+    put(
+        *(aws, "2022-03-02", "c"),
+        line("AAPL", "2022-03-02T14:30:00.000Z", "999", "151", seq=8, volume=99),
+        line("AAPL", "2022-03-02T14:30:00.000Z", "152", "151", seq=9, volume=30),
+    )
+    return aws
+
+
+def query(aws: Aws, name: str, **given: str) -> QueryResult:
+    made = bind(find(name), given, names=aws.names, archive=lambda: archive_days(aws))
+    return run(aws, made.sql)
+
+
+def one(aws: Aws, sql: str) -> Any:
+    """The only value of the only row."""
+    ((value,),) = (row.values() for row in run(aws, sql).rows)
+    return value
+
+
+# The named queries
+
+
+def test_top_movers_ranks_each_symbols_latest_quote(aws: Aws) -> None:
+    rows = query(aws, "top-movers").rows
+    assert [(row["symbol"], row["change_percent"]) for row in rows] == [
+        ("TSLA", Decimal("-11.0974")),
+        ("AAPL", Decimal("0.6623")),
+        ("GOOG", None),
+    ]
+    assert list(rows[0]) == [
+        *("symbol", "price", "previous_close", "change", "change_percent", "volume", "timestamp")
+    ]
+    assert query(aws, "top-movers", by="gain").rows[0]["symbol"] == "AAPL"
+    assert query(aws, "top-movers", by="loss").rows[0]["symbol"] == "TSLA"
+    assert len(query(aws, "top-movers", limit="1").rows) == 1
+    (row, _) = query(aws, "top-movers", until="2022-03-01").rows
+    assert (row["symbol"], row["price"]) == ("TSLA", Decimal("800.123457"))
+
+
+def test_a_quote_delivered_twice_counts_once_and_its_last_delivery(aws: Aws) -> None:
+    assert query(aws, "avg-volume").rows[0] == {
+        "symbol": "AAPL",
+        "avg_volume": 20,
+        "quotes": 3,
+        "first_timestamp": "2022-03-01T14:30:00.000Z",
+        "last_timestamp": "2022-03-02T14:30:00.000Z",
+    }
+    prices = [row["price"] for row in query(aws, "sample", symbol="AAPL", limit="1").rows]
+    assert prices == [Decimal("152")]
+    assert len(query(aws, "sample").rows) == 5
+
+
+def test_anomalies_are_computed_exactly_newest_first(aws: Aws) -> None:
+    rows = query(aws, "anomalies").rows
+    assert [row["symbol"] for row in rows] == ["AAPL", "TSLA"]
+    # 160 against 150 is 6.666... percent; 6.6667 as stored would be above 6.66667.
+    assert [row["symbol"] for row in query(aws, "anomalies", threshold="6.666667").rows] == ["TSLA"]
+    assert [row["symbol"] for row in query(aws, "anomalies", threshold="6.666666").rows] == [
+        *("AAPL", "TSLA")
+    ]
+
+
+# Types and names
+
+
+def test_values_have_athenas_types(aws: Aws) -> None:
+    result = run(
+        aws,
+        'SELECT price, volume, "timestamp", from_iso8601_timestamp("timestamp") AS moment, '
+        "cast(day AS date) AS d, price > 1 AS yes, 1e0 AS x, utc_offset_s FROM stock_data_table "
+        "WHERE symbol = 'TSLA'",
+    )
+    assert dict(result.columns) == {
+        "price": "decimal(18,6)",
+        "volume": "bigint",
+        "timestamp": "varchar",
+        "moment": "timestamp with time zone",
+        "d": "date",
+        "yes": "boolean",
+        "x": "double",
+        "utc_offset_s": "integer",
+    }
+    assert list(result.rows[0].values()) == [
+        *(Decimal("800.123457"), 7, "2022-03-01T14:30:00.000Z", "2022-03-01 14:30:00.000 UTC"),
+        *("2022-03-01", True, 1.0, None),
+    ]
+
+
+def test_select_star_has_the_tables_columns_and_then_its_partition(aws: Aws) -> None:
+    result = run(aws, "SELECT * FROM stock_data_table LIMIT 1")
+    assert [name for name, _ in result.columns] == [name for name, _ in COLUMNS + PARTITION_KEYS]
+    assert result.rows[0]["day"] in ("2022-03-01", "2022-03-02")
+
+
+def test_names_may_be_qualified_as_on_athena(aws: Aws) -> None:
+    table = "awsdatacatalog.stock_data_db.Stock_Data_Table"
+    assert one(aws, f"SELECT count(*) FROM {table} AS q WHERE q.symbol = 'GOOG'") == 1
+    sql = "SELECT count(stock_data_db.stock_data_table.symbol) FROM stock_data_db.stock_data_table"
+    assert one(aws, sql) == 7
+
+
+def test_an_empty_table_has_no_rows_but_columns(cloud: Cloud) -> None:
+    aws = cloud.stack("empty")
+    assert archive_days(aws) is None
+    for name in ("top-movers", "avg-volume", "anomalies", "sample"):
+        result = query(aws, name)
+        assert (result.rows, result.bytes_scanned) == ([], 0)
+        assert result.columns[0] == ("symbol", "varchar")
+
+
+def test_results_of_several_pages_arrive_whole(aws: Aws) -> None:
+    rows = run(aws, "SELECT n FROM UNNEST(sequence(1, 2500)) AS s (n)").rows
+    assert [row["n"] for row in rows] == list(range(1, 2501))
+
+
+def test_the_result_is_written_where_athena_says_it_is(aws: Aws) -> None:
+    made = run(aws, "SELECT symbol, change FROM stock_data_table WHERE symbol = 'GOOG'")
+    execution = aws.client("athena").get_query_execution(QueryExecutionId=made.execution_id)
+    location = execution["QueryExecution"]["ResultConfiguration"]["OutputLocation"]
+    assert location == f"s3://{aws.names.results_bucket}/results/{made.execution_id}.csv"
+    key = f"results/{made.execution_id}.csv"
+    stored = aws.client("s3").get_object(Bucket=aws.names.results_bucket, Key=key)
+    assert stored["Body"].read() == b'"symbol","change"\n"GOOG",\n'
+
+
+def test_results_that_are_no_longer_held_are_an_error_and_not_empty(aws: Aws) -> None:
+    client, first = aws.client("athena"), run(aws, "SELECT 1").execution_id
+    for _ in range(20):
+        run(aws, "SELECT 1")
+    with pytest.raises(client.exceptions.InvalidRequestException, match="have expired"):
+        client.get_query_results(QueryExecutionId=first)
+
+
+# What is read
+
+
+def test_bytes_scanned_are_those_of_the_days_that_are_meant(cloud: Cloud) -> None:
+    aws = cloud.stack("bytes")
+    sizes = {
+        day: put(aws, day, "x", *(line("AAPL", f"{day}T14:30:00.000Z", "1", seq=1),) * copies)
+        for copies, day in enumerate(("2022-03-01", "2022-03-02", "2022-03-03"), start=1)
+    }
+    first, second, third = sizes.values()
+    aws.client("s3").put_object(Bucket=aws.names.data_bucket, Key="quarantine/day=x/y", Body=b"{")
+    for where, scanned in {
+        "": first + second + third,
+        "WHERE day = '2022-03-02'": second,
+        "WHERE day BETWEEN '2022-03-02' AND '2022-03-09' AND price > 0": second + third,
+        "WHERE day IN ('2022-03-01', '2022-03-03')": first + third,
+        "WHERE day > '2022-03-02' OR day < '2022-03-02'": first + third,
+        "WHERE NOT day = '2022-03-02'": first + third,
+        "WHERE '2022-03-01' >= day": first,
+        "WHERE day = '2021-01-01'": 0,
+        "WHERE substr(day, 10) = '1'": first + second + third,
+        "WHERE day = '2022-03-02' OR price > 5": first + second + third,
+    }.items():
+        table = aws.names.glue_table
+        assert run(aws, f"SELECT * FROM {table} {where}").bytes_scanned == scanned, where
+    nested = f"SELECT count(*) FROM (SELECT * FROM {aws.names.glue_table} WHERE day = '2022-03-02')"
+    assert run(aws, nested).bytes_scanned == second
+    assert query(aws, "sample", since="2022-03-03").bytes_scanned == third
+
+
+def test_ten_thousand_small_objects_in_bounded_memory(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    home = tmp_path_factory.mktemp("many") / "home"
+    total = populate(home)
+    with athena_server.running(home) as cloud:
+        aws = cloud.stack("many")
+        before = cloud.memory_mib()
+        table = aws.names.glue_table
+        result = run(aws, f"SELECT count(*) AS n, count(DISTINCT day) AS days FROM {table}")
+        assert result.rows == [{"n": MANY, "days": MANY_DAYS}]
+        assert result.bytes_scanned == total
+        assert archive_days(aws) == ("2000-01-01", "2006-11-04")
+        narrow = run(aws, f"SELECT count(*) AS n FROM {table} WHERE day < '2000-01-11'")
+        assert narrow.rows == [{"n": MANY // MANY_DAYS * 10}]
+        assert narrow.bytes_scanned < total / 200
+        assert cloud.memory_mib() - before < 200
+        assert not cloud.leftovers()
+
+
+def test_a_line_that_is_not_json_is_named(cloud: Cloud) -> None:
+    aws = cloud.stack("bad")
+    put(aws, "2022-03-01", "x", line("AAPL", "2022-03-01T14:30:00.000Z", "1", seq=1), "oops\n")
+    with pytest.raises(QueryFailed, match=r"HIVE_BAD_DATA: .*day=2022-03-01/x\.json, line 2"):
+        query(aws, "sample")
+    assert not cloud.leftovers()
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('{file}')",
+        "SELECT * FROM read_text('{file}')",
+        "SELECT * FROM read_json('{file}')",
+        "SELECT * FROM '{file}'",
+        'SELECT * FROM "{file}"',
+        "SELECT * FROM stock_data_table, '{file}'",
+        "SELECT * FROM glob('{folder}/*')",
+        "WITH t AS (SELECT * FROM read_blob('{file}')) SELECT * FROM t",
+        "SELECT (SELECT content FROM read_text('{file}')) FROM stock_data_table",
+        "COPY (SELECT 1) TO '{folder}/out'",
+        "ATTACH '{folder}/out' AS x",
+        "SELECT 1; COPY (SELECT 1) TO '{folder}/out'",
+        "SELECT * FROM s3://x/y",
+        "SELECT * FROM read_csv('s3://../../etc/passwd')",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "PRAGMA database_list",
+        "SET threads = 64",
+        "EXPORT DATABASE '{folder}'",
+        "EXPLAIN SELECT * FROM read_csv('{file}')",
+        "CREATE TABLE x AS SELECT * FROM read_csv('{file}')",
+        "SHOW TABLES",
+    ],
+)
+def test_the_hosts_files_are_out_of_reach(aws: Aws, tmp_path: Path, sql: str) -> None:
+    secret = tmp_path / "secret.csv"
+    secret.write_text("user,password\nroot,hunter2\n", encoding="utf-8")
+    with pytest.raises(QueryFailed) as caught:
+        run(aws, sql.format(file=secret, folder=tmp_path))
+    assert "hunter2" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == [secret]
+
+
+@pytest.mark.parametrize(
+    ("sql", "why", "error"),
+    [
+        ("SELEC 1", "SYNTAX_ERROR: line 1:1: mismatched input 'SELEC'", QueryFailed),
+        ("SELECT nope FROM stock_data_table", "COLUMN_NOT_FOUND: Column 'nope'", QueryFailed),
+        ("SELECT 1 FROM nope", "TABLE_NOT_FOUND: Table .*'? does not exist", QueryFailed),
+        ("SELECT 1 FROM nope.t", "SCHEMA_NOT_FOUND: Schema 'nope' does not exist", QueryFailed),
+        ("SELECT list_sum(ARRAY[1])", "FUNCTION_NOT_FOUND: .*'list_sum'", QueryFailed),
+        ("SELECT soundex('a')", "NOT_SUPPORTED", QueryFailed),
+        ("SELECT cast('x' AS integer)", "Could not convert string 'x'", QueryFailed),
+    ],
+)
+def test_a_statement_fails_with_a_reason(
+    aws: Aws, sql: str, why: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=why):
+        run(aws, sql)
+
+
+def test_what_is_not_provisioned_is_said_so(cloud: Cloud) -> None:
+    absent = Aws(region=REGION, stack="absent", endpoint=cloud.endpoint)
+    with pytest.raises(NotProvisioned, match="workgroup stockpipe-absent"):
+        run(absent, "SELECT 1")
+    with pytest.raises(NotProvisioned, match="bucket"):
+        archive_days(absent)
+    absent.client("athena").create_work_group(
+        Name=absent.names.workgroup,
+        Configuration={"ResultConfiguration": {"OutputLocation": "s3://nowhere/"}},
+    )
+    with pytest.raises(NotProvisioned, match="Schema"):
+        query(absent, "sample", since="2022-03-01", until="2022-03-02")
+    with pytest.raises(QueryFailed, match="could not be written to s3://nowhere"):
+        run(absent, "SELECT 1")
+
+
+def test_the_workgroups_limit_cuts_a_query_off(cloud: Cloud) -> None:
+    aws = cloud.stack("cutoff")
+    put(aws, "2022-03-01", "x", line("AAPL", "2022-03-01T14:30:00.000Z", "1", seq=1))
+    put(aws, "2022-03-02", "x", " " * 10_000_001)
+    aws.client("athena").update_work_group(
+        WorkGroup=aws.names.workgroup,
+        ConfigurationUpdates={"BytesScannedCutoffPerQuery": 10_000_000},
+    )
+    assert len(query(aws, "sample", until="2022-03-01").rows) == 1
+    with pytest.raises(QueryFailed, match="Bytes scanned limit was exceeded") as caught:
+        query(aws, "sample")
+    assert "query_limit_mb" in (caught.value.hint or "")
+
+
+# Stopping
+
+
+def state(aws: Aws, execution_id: str) -> str:
+    execution = aws.client("athena").get_query_execution(QueryExecutionId=execution_id)
+    found: str = execution["QueryExecution"]["Status"]["State"]
+    return found
+
+
+def until(look: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def long_query(cloud: Cloud, name: str) -> tuple[Aws, str]:
+    """A stack, and a statement that would run for hours on it."""
+    aws = cloud.stack(name)
+    body = (line("AAPL", f"2022-03-01T14:30:00.{n:03d}Z", "1", seq=n) for n in range(1000))
+    put(aws, "2022-03-01", "x", *(list(body) * 5))
+    return aws, BILLION_ROWS.format(t=aws.names.glue_table)
+
+
+def begin(aws: Aws, sql: str) -> str:
+    """Start and do not wait; out: the execution's id."""
+    started = aws.client("athena").start_query_execution(
+        QueryString=sql,
+        WorkGroup=aws.names.workgroup,
+        QueryExecutionContext={"Database": aws.names.database},
+    )
+    execution_id: str = started["QueryExecutionId"]
+    return execution_id
+
+
+def test_a_stopped_query_stays_stopped_and_leaves_room(cloud: Cloud) -> None:
+    aws, sql = long_query(cloud, "stop")
+    client, started = aws.client("athena"), [begin(aws, sql) for _ in range(3)]
+    until(lambda: [state(aws, one) for one in started] == ["RUNNING", "RUNNING", "QUEUED"])
+    for execution_id in started:
+        client.stop_query_execution(QueryExecutionId=execution_id)
+        assert state(aws, execution_id) == "CANCELLED"
+    # The engine has room again, so the others have really ended; and their state is final.
+    assert one(aws, "SELECT 1") == 1
+    assert {state(aws, execution_id) for execution_id in started} == {"CANCELLED"}
+    until(lambda: not cloud.leftovers())
+
+
+def test_an_interrupted_caller_stops_its_query(cloud: Cloud) -> None:
+    aws, sql = long_query(cloud, "ctrl-c")
+    started: list[str] = []
+
+    def interrupt(execution_id: str) -> None:
+        started.append(execution_id)
+        until(lambda: state(aws, execution_id) == "RUNNING")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(aws, sql, on_started=interrupt)
+    assert state(aws, started[0]) == "CANCELLED"
+    until(lambda: not cloud.leftovers())
+
+
+def test_the_server_answers_while_a_query_runs_and_exits_in_spite_of_it(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    home = tmp_path_factory.mktemp("exit") / "home"
+    with athena_server.running(home) as cloud:
+        aws, sql = long_query(cloud, "exit")
+        begin(aws, sql)
+        until(lambda: len(cloud.leftovers()) == 1)
+        since = time.monotonic()
+        aws.client("s3").list_buckets()
+        assert time.monotonic() - since < 2
+        cloud.process.terminate()
+        cloud.process.wait(timeout=8)
+        assert not cloud.leftovers()
+
+
+# The emulator itself
+
+
+def test_table_ddl_stays_the_emulators(cloud: Cloud) -> None:
+    aws = cloud.stack("ddl")
+    run(
+        aws,
+        f"CREATE EXTERNAL TABLE notes (text string) ROW FORMAT SERDE "
+        f"'org.openx.data.jsonserde.JsonSerDe' LOCATION 's3://{aws.names.data_bucket}/notes/'",
+    )
+    aws.client("s3").put_object(
+        Bucket=aws.names.data_bucket, Key="notes/a.json", Body=json.dumps({"text": "hi"}).encode()
+    )
+    assert one(aws, "SELECT text FROM notes") == "hi"
+    run(aws, "DROP TABLE notes")
+    with pytest.raises(QueryFailed, match="TABLE_NOT_FOUND"):
+        run(aws, "SELECT text FROM notes")
+
+
+def test_a_query_that_a_restart_cut_short_does_not_run_for_ever() -> None:
+    from stockpipe.local.athena import FixedAthena
+
+    status = {"State": "RUNNING", "StateChangeReason": ""}
+    module = ModuleType("athena")
+    module.__dict__["_executions"] = {"id": {"Status": status}}
+    responses = ModuleType("responses")
+    responses.__dict__["get_account_id"] = lambda: ACCOUNT
+    fixed = FixedAthena(module, ModuleType("glue"), ModuleType("s3"), responses)
+    fixed.get_stock = lambda data: (200, {}, b"")
+    assert fixed.get({"QueryExecutionId": "id"})[0] == 200
+    assert status["State"] == "FAILED"
+    assert "restarted" in status["StateChangeReason"]
+
+
+def test_a_part_of_the_emulator_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ministack.services import s3
+
+    from stockpipe.local import athena
+
+    monkeypatch.delattr(s3, "_object_disk_path")
+    with pytest.raises(LocalCloudError, match=r"ministack\.services\.s3\._object_disk_path"):
+        athena.install()
+
+
+def test_the_fix_is_still_needed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Fails once ministack itself does what our Athena is for; then ours can go."""
+    home = tmp_path_factory.mktemp("stock") / "home"
+    with athena_server.running(home, "stock") as cloud:
+        aws = cloud.stack("stock")
+        put(aws, "2022-03-01", "a", line("AAPL", "2022-03-01T14:30:00.000Z", "1.5", seq=1))
+        secret = home / "secret.csv"
+        secret.write_text("word\nhunter2\n", encoding="utf-8")
+        # It reads the host's files.
+        assert one(aws, f"SELECT word FROM read_csv('{secret}')") == "hunter2"
+        # It has neither Athena's functions nor the table's types, and invents the bytes.
+        table = aws.names.glue_table
+        with pytest.raises(QueryFailed):
+            run(aws, f'SELECT from_iso8601_timestamp("timestamp") FROM {table}')
+        result = run(aws, f"SELECT price FROM {table} WHERE day = '2022-03-01'")
+        assert result.columns == (("price", "double"),)
+        assert result.bytes_scanned < 20
+        # It takes what Athena refuses, and a workgroup that is not there.
+        assert one(aws, "SELECT 1::int") == 1
