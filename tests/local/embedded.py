@@ -42,7 +42,15 @@ def cleaned(home: Path) -> Iterator[Path]:
 
 
 def servers(home: Path) -> list[int]:
-    return [pid for pid in processes.naming(f"stockpipe.local.server {home}") if pid]
+    """The servers of a home; not what one forks to write a snapshot, which looks the same."""
+    found = processes.naming(f"stockpipe.local.server {home}")
+    return [pid for pid in found if _leads_a_session(pid)]
+
+
+def _leads_a_session(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(pid) == pid
+    return False
 
 
 def kill(home: Path) -> None:

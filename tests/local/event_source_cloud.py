@@ -88,7 +88,7 @@ class Cloud:
 
     def __init__(self, home: Path, *, ours: bool = True) -> None:
         """``ours=False`` leaves the emulator's own poller in place."""
-        self.home, self.checkpoints = home, home / "checkpoints"
+        self.ours, self.home, self.checkpoints = ours, home, home / "checkpoints"
         self.log = home / "server.log"
         self._made: list[tuple[str, str]] = []
         self.port = free_port()
@@ -265,6 +265,10 @@ class Cloud:
             found: dict[str, Any] = json.loads(text)["mappings"].get(mapping, {})
             return found
         return {}
+
+    def followed(self, mapping: str) -> bool:
+        """Whether a new mapping is being read; the emulator's own poller reads it at once."""
+        return bool(self.status(mapping).get("shards")) or not self.ours
 
     def position(self, mapping: str) -> dict[str, str | None]:
         """The checkpoints of a mapping on disk, by shard."""

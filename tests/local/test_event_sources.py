@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from stockpipe.errors import LocalCloudError
 from stockpipe.local.event_sources import install
 
 pytest.importorskip("ministack")
+
+STOCK = bool(os.environ.get("STOCKPIPE_STOCK_POLLER"))
+ours_only = pytest.mark.skipif(STOCK, reason="asks for something that only our runner has")
 
 RAISE_ON_BAD = """
 if any(record.get("bad") for record in records):
@@ -34,8 +38,7 @@ return {"batchItemFailures": [{"itemIdentifier": sequence} for sequence in bad]}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    ours = not os.environ.get("STOCKPIPE_STOCK_POLLER")
-    with running(tmp_path_factory.mktemp("cloud"), ours=ours) as server:
+    with running(tmp_path_factory.mktemp("cloud"), ours=not STOCK) as server:
         yield server
 
 
@@ -143,7 +146,7 @@ def test_mappings_of_another_region_run_there(cloud: Cloud) -> None:
     assert call["event"]["Records"][0]["awsRegion"] == region
 
 
-# Batches ---------------------------------------------------------------------------------------
+# Batches -------------------------------------------------------------------------------------
 
 
 def test_batch_size_bounds_every_batch_and_order_is_kept(cloud: Cloud) -> None:
@@ -161,7 +164,7 @@ def test_batch_size_bounds_every_batch_and_order_is_kept(cloud: Cloud) -> None:
 def test_batching_window_gathers_and_a_full_batch_does_not_wait_for_it(cloud: Cloud) -> None:
     arn, function = cloud.stream(), cloud.function()
     mapping = cloud.map(arn, function, BatchSize=5, MaximumBatchingWindowInSeconds=2)
-    until("a worker", lambda: cloud.status(mapping).get("shards"))
+    until("it is followed", lambda: cloud.followed(mapping))
     began = time.time()
     cloud.put(arn, {"n": 0})
     cloud.put(arn, {"n": 1})
@@ -183,12 +186,14 @@ def test_an_event_stays_below_six_megabytes(cloud: Cloud) -> None:
     cloud.map(arn, function, BatchSize=100)
     until("all records", lambda: len(cloud.numbers(function)) >= 10)
     assert cloud.numbers(function) == list(range(10))
-    sizes = [len(json.dumps(call["event"], separators=(",", ":"))) for call in cloud.calls(function)]
+    sizes = [
+        len(json.dumps(call["event"], separators=(",", ":"))) for call in cloud.calls(function)
+    ]
     assert max(sizes) <= 6 * 1024 * 1024
     assert len(sizes) <= 3
 
 
-# Where it begins ---------------------------------------------------------------------------------
+# Where it begins -----------------------------------------------------------------------------
 
 
 def test_starting_positions_of_kinesis(cloud: Cloud) -> None:
@@ -201,7 +206,7 @@ def test_starting_positions_of_kinesis(cloud: Cloud) -> None:
     cloud.map(arn, oldest, StartingPosition="TRIM_HORIZON")
     late = cloud.map(arn, latest, StartingPosition="LATEST")
     cloud.map(arn, timed, StartingPosition="AT_TIMESTAMP", StartingPositionTimestamp=moment)
-    until("LATEST is followed", lambda: cloud.status(late).get("shards"))
+    until("LATEST is followed", lambda: cloud.followed(late))
     cloud.put(arn, {"n": 3})
     until("TRIM_HORIZON", lambda: cloud.numbers(oldest) == [1, 2, 3])
     until("LATEST", lambda: cloud.numbers(latest) == [3])
@@ -212,7 +217,7 @@ def test_latest_of_dynamodb_begins_now(cloud: Cloud) -> None:
     (table, arn), function = cloud.table(), cloud.function()
     cloud.items(table, 1, 2)
     mapping = cloud.map(arn, function, StartingPosition="LATEST")
-    until("it is followed", lambda: cloud.status(mapping).get("shards"))
+    until("it is followed", lambda: cloud.followed(mapping))
     cloud.items(table, 3)
     until("the new item", lambda: cloud.numbers(function) == [3])
 
@@ -222,14 +227,18 @@ def test_filtered_records_are_left_out_and_passed_by(cloud: Cloud) -> None:
     pattern = {"Filters": [{"Pattern": json.dumps({"data": {"n": [{"numeric": [">", 2]}]}})}]}
     mapping = cloud.map(arn, function, FilterCriteria=pattern)
     last = cloud.put(arn, *numbered(1, 3, 2, 4, 0))[-1]
-    until("the checkpoint is at the end", lambda: last in cloud.position(mapping).values())
-    assert cloud.numbers(function) == [3, 4]
+    until("what passes", lambda: cloud.numbers(function) == [3, 4])
+    if cloud.ours:
+        until("the checkpoint is at the end", lambda: last in cloud.position(mapping).values())
     last = cloud.put(arn, {"n": 1})[-1]
-    until("it passes by", lambda: last in cloud.position(mapping).values())
-    assert cloud.numbers(function) == [3, 4]
+    if cloud.ours:
+        until("it passes by", lambda: last in cloud.position(mapping).values())
+    cloud.put(arn, {"n": 5})
+    until("the next", lambda: 5 in cloud.numbers(function))
+    assert cloud.numbers(function) == [3, 4, 5]
 
 
-# Failures ----------------------------------------------------------------------------------------
+# Failures ------------------------------------------------------------------------------------
 
 
 def test_retries_are_limited_and_the_batch_is_kept_with_its_payload(
@@ -289,7 +298,7 @@ def test_retries_are_unlimited_by_default(cloud: Cloud, failures: str) -> None:
     mapping = cloud.map(arn, function, DestinationConfig=to(failures))
     cloud.put(arn, {"n": 1, "good_from": time.time() + 1.5})
     until("success at last", lambda: cloud.numbers(function) == [1])
-    assert len(cloud.numbers(function, "raised")) >= 3
+    assert len(cloud.numbers(function, "raised")) >= 2
     assert discarded(cloud, failures, mapping) == []
 
 
@@ -397,10 +406,12 @@ def test_a_malformed_report_fails_the_whole_batch(cloud: Cloud, failures: str, a
 
 def test_a_report_that_was_not_asked_for_is_ignored(cloud: Cloud) -> None:
     arn, function = cloud.stream(), cloud.function(FAIL_BAD)
-    mapping = cloud.map(arn, function)
-    last = cloud.put(arn, {"n": 1, "bad": True}, {"n": 2})[-1]
-    until("the checkpoint is at the end", lambda: last in cloud.position(mapping).values())
-    assert [call["n"] for call in cloud.calls(function)] == [[1, 2]]
+    cloud.map(arn, function)
+    cloud.put(arn, {"n": 1, "bad": True}, {"n": 2})
+    until("both", lambda: cloud.calls(function))
+    cloud.put(arn, {"n": 3})
+    until("the next", lambda: 3 in cloud.numbers(function))
+    assert cloud.numbers(function) == [1, 2, 3]
 
 
 def test_queues_and_topics_are_told_without_the_payload(cloud: Cloud) -> None:
@@ -425,9 +436,13 @@ def test_queues_and_topics_are_told_without_the_payload(cloud: Cloud) -> None:
     cloud.map(kinesis, function, MaximumRetryAttempts=0, DestinationConfig=to(topic))
     cloud.items(table, 1)
     cloud.put(kinesis, {"n": 1})
+
+    def receive(url: str) -> Any:
+        return sqs.receive_message(QueueUrl=url).get("Messages")
+
     told = []
     for url in queues:
-        answer = until("a message", lambda url=url: sqs.receive_message(QueueUrl=url).get("Messages"))
+        answer = until("a message", partial(receive, url))
         told.append(json.loads(answer[0]["Body"]))
     assert [sorted(record) for record in told] == [
         ["DDBStreamBatchInfo", "requestContext", "responseContext", "timestamp", "version"],
@@ -439,6 +454,7 @@ def test_queues_and_topics_are_told_without_the_payload(cloud: Cloud) -> None:
     assert datetime.strptime(batch["approximateArrivalOfFirstRecord"], "%Y-%m-%dT%H:%M:%S%z")
 
 
+@ours_only
 def test_throttling_consumes_no_retry(cloud: Cloud, failures: str) -> None:
     functions = cloud.client("lambda")
     arn, function = cloud.stream(), cloud.function()
@@ -451,6 +467,7 @@ def test_throttling_consumes_no_retry(cloud: Cloud, failures: str) -> None:
     assert discarded(cloud, failures, mapping) == []
 
 
+@ours_only
 def test_a_failure_waits_for_its_destination(cloud: Cloud) -> None:
     """The shard stands until the record is kept: going on would lose it."""
     arn, function = cloud.stream(), cloud.function(RAISE_ON_BAD)
@@ -467,7 +484,7 @@ def test_a_failure_waits_for_its_destination(cloud: Cloud) -> None:
     until("it is", lambda: cloud.objects(f"aws/lambda/{mapping}/", bucket))
 
 
-# Shards ------------------------------------------------------------------------------------------
+# Shards --------------------------------------------------------------------------------------
 
 
 def test_a_blocked_shard_does_not_delay_another(cloud: Cloud) -> None:
@@ -475,16 +492,19 @@ def test_a_blocked_shard_does_not_delay_another(cloud: Cloud) -> None:
     cloud.map(arn, function)
     cloud.put(arn, {"n": 0, "bad": True}, ExplicitHashKey="0")
     until("the first shard fails", lambda: cloud.numbers(function, "raised"))
+
+    def arrived(count: int) -> bool:
+        return cloud.numbers(function) == list(range(1, count + 1))
+
     for n in range(1, 6):
         cloud.put(arn, {"n": n}, ExplicitHashKey=str(2**128 - 1))
-        until("the second goes on", lambda n=n: n in cloud.numbers(function), within_s=3)
-    assert cloud.numbers(function) == [1, 2, 3, 4, 5]
+        until("the second goes on", partial(arrived, n), within_s=3)
 
 
 def test_the_children_of_a_split_shard_are_read_from_their_beginning(cloud: Cloud) -> None:
     arn, function = cloud.stream(), cloud.function()
     mapping = cloud.map(arn, function, StartingPosition="LATEST")
-    until("it is followed", lambda: cloud.status(mapping).get("shards"))
+    until("it is followed", lambda: cloud.followed(mapping))
     cloud.put(arn, {"n": 1})
     until("the parent is read", lambda: cloud.numbers(function) == [1])
     cloud.client("kinesis").split_shard(
@@ -495,9 +515,10 @@ def test_the_children_of_a_split_shard_are_read_from_their_beginning(cloud: Clou
     until("both children are read", lambda: sorted(cloud.numbers(function)) == [1, 2, 3])
 
 
-# Changes while running -----------------------------------------------------------------------------
+# Changes while running -----------------------------------------------------------------------
 
 
+@ours_only
 def test_disabled_enabled_and_updated_while_running(cloud: Cloud) -> None:
     functions = cloud.client("lambda")
     arn, function, other = cloud.stream(), cloud.function(), cloud.function()
@@ -507,13 +528,15 @@ def test_disabled_enabled_and_updated_while_running(cloud: Cloud) -> None:
     functions.update_event_source_mapping(UUID=mapping, Enabled=False)
 
     def stopped() -> bool:
+        if not cloud.ours:
+            return True
         shards = cloud.status(mapping).get("shards", {}).values()
         return bool(shards) and all(shard["state"] == "stopped" for shard in shards)
 
     until("it has stopped", stopped)
     cloud.put(arn, *numbered(2, 3, 4))
     functions.update_event_source_mapping(UUID=mapping, BatchSize=2)
-    assert not cloud.status(mapping)["state"] == "Enabled"
+    assert cloud.status(mapping).get("state") != "Enabled"
     assert cloud.numbers(function) == [1]
     functions.update_event_source_mapping(UUID=mapping, Enabled=True)
     until("it goes on where it was", lambda: cloud.numbers(function) == [1, 2, 3, 4])
@@ -527,6 +550,7 @@ def test_disabled_enabled_and_updated_while_running(cloud: Cloud) -> None:
     until("it receives", lambda: 6 in cloud.numbers(other))
 
 
+@ours_only
 def test_a_deleted_mapping_ends_and_leaves_nothing(cloud: Cloud) -> None:
     arn, function = cloud.stream(), cloud.function()
     mapping = cloud.map(arn, function)
@@ -541,6 +565,7 @@ def test_a_deleted_mapping_ends_and_leaves_nothing(cloud: Cloud) -> None:
     assert cloud.numbers(function) == [1]
 
 
+@ours_only
 def test_a_restarted_runner_skips_nothing_and_repeats_nothing(cloud: Cloud) -> None:
     (table, stream), kinesis = cloud.table(), cloud.stream(shards=2)
     of_table, of_stream = cloud.function(), cloud.function()
@@ -548,7 +573,7 @@ def test_a_restarted_runner_skips_nothing_and_repeats_nothing(cloud: Cloud) -> N
     cloud.map(stream, of_table)
     cloud.map(kinesis, of_stream, BatchSize=7)
     late = cloud.map(kinesis, latest, StartingPosition="LATEST")
-    until("LATEST is followed", lambda: cloud.status(late).get("shards"))
+    until("LATEST is followed", lambda: cloud.followed(late))
     cloud.items(table, *range(5))
     until("the table's records", lambda: cloud.numbers(of_table) == list(range(5)))
     cloud.tell_runner("stop")
@@ -565,6 +590,7 @@ def test_a_restarted_runner_skips_nothing_and_repeats_nothing(cloud: Cloud) -> N
         assert sorted(cloud.numbers(function)) == list(range(20))
 
 
+@ours_only
 def test_a_running_invocation_is_finished_before_the_runner_stops(cloud: Cloud) -> None:
     arn, function = cloud.stream(), cloud.function("time.sleep(1)")
     mapping = cloud.map(arn, function)
@@ -583,9 +609,10 @@ def test_a_running_invocation_is_finished_before_the_runner_stops(cloud: Cloud) 
     assert cloud.numbers(function) == [1, 2]
 
 
-# What is not ours ----------------------------------------------------------------------------------
+# What is not ours ----------------------------------------------------------------------------
 
 
+@ours_only
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
@@ -646,6 +673,7 @@ def test_an_emulator_without_what_we_replace_is_refused(
         install()
 
 
+@ours_only
 def test_status_is_written_for_people(cloud: Cloud, tmp_path: Path) -> None:
     arn, function = cloud.stream(), cloud.function(RAISE_ON_BAD)
     mapping = cloud.map(arn, function)
@@ -654,7 +682,7 @@ def test_status_is_written_for_people(cloud: Cloud, tmp_path: Path) -> None:
     def blocked() -> dict[str, Any]:
         shards: dict[str, dict[str, Any]] = cloud.status(mapping).get("shards", {})
         found = shards.get("shardId-000000000000", {})
-        return found if found.get("iterator_age_ms", 0) > 100 else {}
+        return found if found.get("iterator_age_ms", 0) > 100 and found["last_error"] else {}
 
     shard = until("its age grows while it is blocked", blocked)
     assert shard["last_error"] == "Unhandled: Runtime.HandlerError: a bad record"

@@ -234,7 +234,7 @@ def test_a_full_disk_fails_requests_and_refuses_to_stop(home: Path) -> None:
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
 
     dynamodb.put_item(TableName="things", Item={"k": {"S": "a"}, "v": {"S": "y" * 350_000}})
-    with pytest.raises(LocalCloudError, match="still running.*File too large"):
+    with pytest.raises(LocalCloudError, match=r"still running.*File too large"):
         daemon.stop(home)
     assert daemon.status(home).running
 
@@ -246,6 +246,8 @@ def test_a_full_disk_fails_requests_and_refuses_to_stop(home: Path) -> None:
         return ""
 
     assert "cannot save its data: File too large" in until(refused)
+    with pytest.raises(ClientError, match=r"ServiceUnavailable.*File too large"):
+        s3.put_object(Bucket="b-1", Key="small", Body=b"y")
     assert dynamodb.get_item(TableName="things", Key={"k": {"S": "a"}})["Item"]
 
     resource.prlimit(server, resource.RLIMIT_FSIZE, unlimited)

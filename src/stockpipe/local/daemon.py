@@ -21,6 +21,7 @@ from stockpipe.domain.retry import wait_until
 from stockpipe.errors import LocalCloudError
 from stockpipe.local import processes
 from stockpipe.local.home import (
+    DIED,
     HOST,
     NONCE_HEADER,
     NOTICE_HEADER,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 START_BUDGET_S = 60.0
 STOP_BUDGET_S = 30.0
 _ANSWER_S = 5.0
+_DOWN = ("starting", "stopped", "failed")
 _TAIL_BYTES = 1_000_000
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -109,6 +111,8 @@ def ensure_running(home: Path) -> Endpoint:
     except OSError as error:
         raise not_writable(places.local, error) from error
     if started is not None:
+        if child is not None and not _is_mine(places, child):
+            child.terminate()  # another command's server was faster; it must not outlive that
         return started
     if child is not None:
         child.kill()
@@ -124,7 +128,7 @@ def endpoint(home: Path) -> Endpoint | None:
 
     places = Places(home)
     record = ServerRecord.load(places.server)
-    if record is None or record.state != "ready" or not is_locked(places.lock):
+    if record is None or record.state in _DOWN or not is_locked(places.lock):
         return None
     credentials = Credentials.load(places.credentials)
     if credentials is None or record.port is None:
@@ -143,7 +147,7 @@ def status(home: Path) -> LocalStatus:
     pid = record.pid if running and record and _is_server(places, record.pid) else None
     known = record if pid is not None else None
     died = None
-    if record and not running and record.state in ("starting", "ready", "stopping"):
+    if record and not running and record.state in DIED:
         died = "\n".join(tail_log(home, LAST_WORDS)) or "It left no word."
     written_by = read_json(places.format) or {}
     return LocalStatus(
@@ -254,6 +258,11 @@ def _is_server(places: Places, pid: int) -> bool:
     """Whether a process is this home's server, and not a stranger with a recycled number."""
     command = processes.command_line(pid)
     return MODULE in command and command.endswith(str(places.home))
+
+
+def _is_mine(places: Places, child: subprocess.Popen[bytes]) -> bool:
+    record = ServerRecord.load(places.server)
+    return record is not None and record.pid == child.pid
 
 
 def _server_pid(places: Places) -> int | None:

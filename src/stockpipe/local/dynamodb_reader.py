@@ -43,8 +43,8 @@ class DynamoDBReader(ShardReader):
             self._iterator = None
             return Page((), more=True)
         raw = answer["Records"]
-        self._iterator = answer.get("NextShardIterator")
         records = [self._record(record) for record in raw]
+        self._iterator = answer.get("NextShardIterator")
         if raw:
             self._last = records[-1].sequence
         since = self._start.at

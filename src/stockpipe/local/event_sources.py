@@ -30,7 +30,7 @@ from stockpipe.local.invocations import Functions
 from stockpipe.local.mapping_crew import Crew
 from stockpipe.local.shard_worker import Surroundings
 from stockpipe.local.stream_readers import error_code
-from stockpipe.local.stream_sources import Connect, connector, open_source
+from stockpipe.local.stream_sources import ClientFor, connector, open_source
 from stockpipe.local.wakes import Bell, on_set
 
 __all__ = ["EventSourceRunner", "connector", "install", "mapping_regions"]
@@ -49,7 +49,7 @@ class EventSourceRunner:
 
     def __init__(
         self,
-        connect: Connect,
+        connect: ClientFor,
         checkpoints: Path,
         wake: threading.Event | None = None,
         *,

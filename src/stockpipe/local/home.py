@@ -55,6 +55,10 @@ class Places:
 
     home: Path
 
+    def __post_init__(self) -> None:
+        # Processes are known by the paths in their command lines: one spelling for all.
+        object.__setattr__(self, "home", Path(os.path.abspath(self.home)))  # noqa: PTH100
+
     @property
     def local(self) -> Path:
         return self.home / "local"
@@ -127,22 +131,33 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A file of :func:`write_json`; None when it is absent or is not a JSON object."""
+    """A file of :func:`write_json`; None when it is absent or is not a JSON object.
+
+    Raises LocalCloudError when it may not be read.
+    """
     try:
         content = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    except OSError as error:
+        raise LocalCloudError(
+            f"The embedded cloud's {path} cannot be read: {error.strerror or error}.",
+            hint="Set STOCKPIPE_HOME to a directory of your own.",
+        ) from error
     return content if isinstance(content, dict) else None
+
+
+DIED = ("starting", "ready", "stopping")
+"""States of a record whose server, when nobody holds the lock, ended without saying so."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerRecord:
     """What the server of a data directory says about itself in ``server.json``.
 
-    ``state``: ``starting``, ``ready``, ``stopping``, ``stopped`` or ``failed``; a record in one of
-    the first three without the lock is that of a server which died. ``started_at`` is epoch
-    seconds. ``nonce`` is answered on the readiness route, so that nobody else's server on the port
-    is taken for ours. ``error`` and ``hint`` say why it failed to start.
+    ``state``: ``starting``, ``ready``, ``stopping``, ``stopped`` or ``failed``. ``started_at`` is
+    epoch seconds. ``nonce`` is answered on the readiness route, so that nobody else's server on
+    the port is taken for ours. ``error`` and ``hint`` say why it failed to start.
     """
 
     pid: int
@@ -232,7 +247,7 @@ class Lock:
         self._file: int | None = None
 
     def acquire(self) -> bool:
-        """Try once; False when another process holds it. Raises OSError, LocalCloudError."""
+        """Try once; False when another process holds it. Raises LocalCloudError."""
         try:
             import fcntl
         except ImportError as error:
@@ -240,7 +255,10 @@ class Lock:
                 "The embedded cloud runs on Linux and macOS.",
                 hint="On Windows, install stockpipe inside WSL.",
             ) from error
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise not_writable(self._path, error) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -21,7 +21,7 @@ from stockpipe.domain.clock import Clock
 from stockpipe.local.batching import Segment, first_failure
 from stockpipe.local.event_mappings import EventMapping
 from stockpipe.local.stream_readers import error_code
-from stockpipe.local.stream_sources import Connect, StreamSource, iso_ms
+from stockpipe.local.stream_sources import ClientFor, StreamSource, iso_ms
 
 Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded"]
 
@@ -58,7 +58,7 @@ class Invocation:
 class Functions:
     """Calls functions, and knows their roles. Safe to use from several threads."""
 
-    def __init__(self, connect: Connect, clock: Clock) -> None:
+    def __init__(self, connect: ClientFor, clock: Clock) -> None:
         self._connect, self._clock = connect, clock
         self._lock = threading.Lock()
         self._roles: dict[str, tuple[str, float]] = {}
@@ -174,7 +174,7 @@ def failure_record(
 
 
 def deliver(
-    connect: Connect,
+    connect: ClientFor,
     mapping: EventMapping,
     shard: str,
     record: dict[str, Any],

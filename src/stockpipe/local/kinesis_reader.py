@@ -43,15 +43,16 @@ class KinesisReader(ShardReader):
         at_horizon = self._trimmed or (self._last is None and self._start.at is None)
         if self._iterator is None or self._clock.monotonic() - self._issued > ITERATOR_LIFE_S:
             self._iterator = self._fresh(at_horizon)
-        # One more: an iterator at our last record answers with that one first.
-        answer = self._get(self._iterator, limit + 1)
+        at_ours = self._last is not None and not self._trimmed  # that record will come first
+        answer = self._get(self._iterator, limit + 1 if at_ours else limit)
         if answer is None:
             self._iterator = None
             return None
         records = answer["Records"]
+        if self._last is None and self._start.at is not None:
+            self._iterator = None  # an index for that time, which shifts: never used twice
+            return answer if not records else self._certain(limit)
         if self._last is None:
-            if self._start.at is not None:
-                self._iterator = None  # an index for that time, which shifts: never used twice
             return answer
         if self._trimmed:
             last = int(self._last)
@@ -72,15 +73,14 @@ class KinesisReader(ShardReader):
 
     def _after_loss(self, last: str) -> None:
         """Our last record did not come first: find out whether it expired or the list moved."""
-        horizon = self._get(self._issue("TRIM_HORIZON"), 1)
-        if horizon is None:
+        front = self._front()
+        if front is None:
             return
-        records = horizon["Records"]
-        if not records or int(records[0]["SequenceNumber"]) > int(last):
+        if not front or int(front) > int(last):
             self._trimmed = True  # usual after a day without records; nothing need be lost
             _log.info("%s %s: %s has expired", self._mapping.source, self._shard, last)
             return
-        again = self._get(self._fresh(at_horizon=False), 1)
+        again = self._certain(1)
         if again is None or (again["Records"] and again["Records"][0]["SequenceNumber"] == last):
             return  # only the list had moved between two calls
         # Older records are there but ours never was: the emulator came back with an older state,
@@ -88,14 +88,31 @@ class KinesisReader(ShardReader):
         self._log_jump("the stream does not know its records (state rolled back?)")
         self._last, self._start = None, Start("TRIM_HORIZON")
 
+    def _certain(self, limit: int) -> dict[str, Any] | None:
+        """A read during which nothing expired, so that its iterator was where it should be."""
+        before = self._front()
+        answer = self._get(self._fresh(at_horizon=False), limit)
+        return answer if before is not None and before == self._front() else None
+
+    def _front(self) -> str | None:
+        """The oldest sequence number of the shard, "" when it is empty; None: ask again.
+
+        An iterator at the trim horizon is the index 0, which no expiry can move.
+        """
+        answer = self._get(self._issue("TRIM_HORIZON"), 1)
+        if answer is None:
+            return None
+        return str(answer["Records"][0]["SequenceNumber"]) if answer["Records"] else ""
+
     def _page(self, answer: dict[str, Any], limit: int) -> Page:
         raw = answer["Records"]
-        if raw:
-            self._last, self._trimmed, self._iterator = raw[-1]["SequenceNumber"], False, None
-        behind = int(answer.get("MillisBehindLatest") or 0)
         role = self._role() if raw else ""
+        records = [self._record(record, role) for record in raw]
+        behind = int(answer.get("MillisBehindLatest") or 0)
+        if raw:  # last of all: whatever failed above is asked for again
+            self._last, self._trimmed, self._iterator = raw[-1]["SequenceNumber"], False, None
         return Page(
-            [self._record(record, role) for record in raw],
+            records,
             more=bool(raw) and (behind > 0 or len(raw) >= limit),
             ended=not answer.get("NextShardIterator"),
             behind_ms=behind,

@@ -58,6 +58,9 @@ def _environment(places: Places) -> dict[str, str]:
 
     kept = (*_KEPT, *_KEPT_FOR_PYTHON)
     environment = {name: os.environ[name] for name in kept if name in os.environ}
+    if "PYTHONPATH" in environment:  # the server works in another directory
+        entries = environment["PYTHONPATH"].split(os.pathsep)
+        environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, filter(None, entries)))
     environment["HOME"] = str(places.local)
     environment["TMPDIR"] = str(places.tmp)
     environment["PYTHONUNBUFFERED"] = "1"

@@ -30,7 +30,7 @@ from stockpipe.local.invocations import (
 )
 from stockpipe.local.shard_report import ShardReport
 from stockpipe.local.stream_readers import ShardReader, SourceGone
-from stockpipe.local.stream_sources import Connect, StreamSource, iso_ms
+from stockpipe.local.stream_sources import ClientFor, StreamSource, iso_ms
 from stockpipe.local.wakes import Bell
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Surroundings:
     has ended.
     """
 
-    connect: Connect
+    connect: ClientFor
     functions: Functions
     checkpoints: Checkpoints
     bell: Bell

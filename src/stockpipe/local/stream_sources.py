@@ -17,7 +17,7 @@ from stockpipe.local.event_mappings import EventMapping, Start
 from stockpipe.local.kinesis_reader import KinesisReader
 from stockpipe.local.stream_readers import Shard, ShardReader, SourceGone, error_code
 
-Connect = Callable[[str, str], Any]
+ClientFor = Callable[[str, str], Any]
 """(service, region) -> boto3 client."""
 
 DAY_S = 24 * 3600.0
@@ -30,7 +30,7 @@ class StreamSource(ABC):
     batch_info: ClassVar[str]
     service: ClassVar[str]
 
-    def __init__(self, connect: Connect, mapping: EventMapping, clock: Clock) -> None:
+    def __init__(self, connect: ClientFor, mapping: EventMapping, clock: Clock) -> None:
         self._client = connect(self.service, mapping.region)
         self._mapping, self._clock = mapping, clock
         self.retention_s = DAY_S
@@ -128,7 +128,7 @@ class DynamoDBSource(StreamSource):
         return datetime.fromtimestamp(arrived, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def open_source(connect: Connect, mapping: EventMapping, clock: Clock) -> StreamSource:
+def open_source(connect: ClientFor, mapping: EventMapping, clock: Clock) -> StreamSource:
     kind = KinesisSource if mapping.kind == "kinesis" else DynamoDBSource
     return kind(connect, mapping, clock)
 
@@ -139,7 +139,7 @@ def iso_ms(moment: float) -> str:
     return text.replace("+00:00", "Z")
 
 
-def connector(endpoint: Endpoint) -> Connect:
+def connector(endpoint: Endpoint) -> ClientFor:
     """Clients for the embedded cloud, each made once; safe to call from several threads.
 
     An invocation is never sent twice by the client, and may last as long as a function may.
