@@ -89,6 +89,8 @@ class Aws:
                         max_pool_connections=32,
                         user_agent_extra="stockpipe",
                         s3={"addressing_style": "path"} if self.endpoint else None,
+                        # A proxy of the environment is for the world outside.
+                        proxies={} if self.endpoint else None,
                     ),
                     **options,
                 )

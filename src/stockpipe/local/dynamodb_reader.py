@@ -101,5 +101,6 @@ class DynamoDBReader(ShardReader):
                 **fields,
             )
         except ClientError as error:
-            raise self._gone_or(error) from error
+            self._check_gone(error)
+            raise
         return str(answer["ShardIterator"])

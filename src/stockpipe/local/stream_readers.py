@@ -119,12 +119,12 @@ class ShardReader(ABC):
         except ClientError as error:
             if error_code(error) in ("ExpiredIteratorException", "TrimmedDataAccessException"):
                 return None
-            raise self._gone_or(error) from error
+            self._check_gone(error)
+            raise
 
-    def _gone_or(self, error: ClientError) -> Exception:
+    def _check_gone(self, error: ClientError) -> None:
         if error_code(error) == "ResourceNotFoundException":
-            return SourceGone(f"{self._mapping.source} {self._shard}: {error}")
-        return error
+            raise SourceGone(f"{self._mapping.source} {self._shard}: {error}") from error
 
     def _limit(self, wanted: int) -> int:
         """Fewer records when they are large, so that a read stays at some megabytes."""
