@@ -17,6 +17,7 @@ from stockpipe_cli import Cli
 from stockpipe.domain.quote import normalise_timestamp
 from stockpipe.domain.signals import Reading, crossings
 from stockpipe.feeds.replay import read_csv
+from yahoo_proxy import BATCH, Answer, YahooProxy, batch, entry
 
 pytest.importorskip("ministack")
 
@@ -269,3 +270,39 @@ def test_the_demo_works_twice_and_is_plain_when_piped(tmp_path: Path) -> None:
         assert "removed first" in again.out
         cli("teardown", "--stack", "demo", env=environment)
         assert "running        no" in cli("local", "status").out
+
+
+def test_live_quotes_flow_from_yahoo_into_the_table(cli: Cli, tmp_path: Path) -> None:
+    live = Cli(cli.home, stack="live")
+    live("provision")
+    moments = [1761744600 + 60 * minute for minute in range(3)]
+    answers = [
+        Answer(batch(*(entry(symbol, regularMarketTime=at, marketState="REGULAR")
+                       for symbol in ("AAPL", "BRK-B"))))
+        for at in moments
+    ]  # fmt: skip
+    with YahooProxy(tmp_path) as yahoo:
+        yahoo.answer(BATCH, *answers)
+        sent = live(
+            "stream", "AAPL", "--symbol", "brk-b", "--count", "3", "--interval", "500ms", "--json",
+            env=yahoo.environment(),
+        )  # fmt: skip
+        assert len(yahoo.asked(BATCH)) == 3
+    assert len(sent.lines) == 6
+    assert all(line["shard"] and line["sequence_number"] for line in sent.lines)
+    live.settle()
+    items = live.items()
+    assert {item["symbol"]["S"] for item in items} == {"AAPL", "BRK-B"}
+    assert {item["source"]["S"] for item in items} == {"yahoo"}
+    assert {item["price"]["N"] for item in items} == {"269.7"}
+    assert len(items) == 6
+    live("teardown")
+
+
+def test_without_a_network_there_is_one_error_and_the_way_that_works(cli: Cli) -> None:
+    closed = dict.fromkeys(("HTTPS_PROXY", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
+    done = cli("stream", "--symbol", "AAPL", "--count", "5", env=closed, code=1)
+    assert done.out == ""
+    assert done.err.count("error:") == 1
+    assert "Yahoo could not be reached" in done.err
+    assert "replay:sample" in done.err
