@@ -295,8 +295,10 @@ def test_the_key_of_a_failure_is_the_one_that_lambda_uses(cloud: Cloud, failures
 def test_retries_are_unlimited_by_default(cloud: Cloud, failures: str) -> None:
     arn = cloud.stream()
     function = cloud.function(
-        "url = '/'.join((os.environ['ENDPOINT'], os.environ['BUCKET'], 'good', os.environ['CALLS']))\n"
-        "urllib.request.urlopen(url).read()"  # raises until there is such an object
+        """
+place = os.environ["ENDPOINT"], os.environ["BUCKET"], "good", os.environ["CALLS"]
+urllib.request.urlopen("/".join(place)).read()  # raises until there is such an object
+"""
     )
     mapping = cloud.map(arn, function, DestinationConfig=to(failures))
     cloud.put(arn, {"n": 1})

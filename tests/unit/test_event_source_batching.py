@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stockpipe.local.batching import (
@@ -66,6 +66,7 @@ def test_filtered_records_go_along_with_the_batch_before_them() -> None:
     assert cut([left_out] * 3, Policy()).length == 3
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(min_value=0, max_value=400), max_size=30),
     st.integers(min_value=1, max_value=10),
@@ -183,6 +184,7 @@ def test_pauses() -> None:
     assert settle(segment(4), 0, BISECT, reported=True).pause
 
 
+@settings(deadline=None)
 @given(
     count=st.integers(min_value=1, max_value=60),
     poison=st.sets(st.integers(min_value=0, max_value=59)),

@@ -260,7 +260,7 @@ OPERATIONS = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     operations=st.lists(OPERATIONS, max_size=40),
     between=st.lists(st.integers(0, 3), max_size=60),

@@ -169,6 +169,8 @@ def connector(endpoint: Endpoint) -> ClientFor:
                         max_pool_connections=64,
                         user_agent_extra="stockpipe-event-sources",
                         s3={"addressing_style": "path"},
+                        # A proxy of the environment is for the world outside.
+                        proxies={},
                     ),
                 )
             return clients[service, region]
