@@ -145,7 +145,7 @@ def main(kind: str) -> None:
     import ministack.app
 
     if kind == "fixed":
-        from stockpipe.local import athena
+        from stockpipe.local.athena import emulated as athena
 
         athena.install()
     sys.argv[1:] = []

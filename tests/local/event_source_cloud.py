@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stockpipe.aws import Endpoint
-from stockpipe.local.event_sources import EventSourceRunner, connector, install
+from stockpipe.local.event_sources.runner import EventSourceRunner, connector, install
 
 T = TypeVar("T")
 ACCOUNT = "000000000000"

@@ -22,7 +22,8 @@ from embedded import REGION, bucket, cleaned, client, function, table
 
 from stockpipe.aws import Endpoint
 from stockpipe.errors import LocalCloudError
-from stockpipe.local import daemon, emulator
+from stockpipe.local import daemon
+from stockpipe.local.emulator import parts as emulator
 from stockpipe.local.home import Credentials, Places
 
 pytest.importorskip("ministack")

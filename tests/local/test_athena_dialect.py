@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stockpipe.local.athena_answers import MACROS
-from stockpipe.local.athena_engine import text
-from stockpipe.local.athena_judge import Refused, judge
-from stockpipe.local.athena_translate import Statement, TableName, Translation, may_hold
+from stockpipe.local.athena.answers import MACROS
+from stockpipe.local.athena.engine import text
+from stockpipe.local.athena.judge import Refused, judge
+from stockpipe.local.athena.translate import Statement, TableName, Translation, may_hold
 from stockpipe.queries.schema import COLUMNS, PARTITION_KEYS
 
 T = TableName("db", "t")

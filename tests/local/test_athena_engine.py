@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from stockpipe.local import athena_engine
-from stockpipe.local.athena_data import DataFile, JsonTable
-from stockpipe.local.athena_engine import Answer, Cancelled, Run, athena_type, text
-from stockpipe.local.athena_judge import Refused
-from stockpipe.local.athena_translate import TableName, Translation
+from stockpipe.local.athena import engine as athena_engine
+from stockpipe.local.athena.data import DataFile, JsonTable
+from stockpipe.local.athena.engine import Answer, Cancelled, Run, athena_type, text
+from stockpipe.local.athena.judge import Refused
+from stockpipe.local.athena.translate import TableName, Translation
 from stockpipe.queries.schema import COLUMNS, PARTITION_KEYS
 
 T = TableName("db", "t")

@@ -468,7 +468,7 @@ def test_table_ddl_stays_the_emulators(cloud: Cloud) -> None:
 
 
 def test_a_query_that_a_restart_cut_short_does_not_run_for_ever() -> None:
-    from stockpipe.local.athena import FixedAthena
+    from stockpipe.local.athena.emulated import FixedAthena
 
     status = {"State": "RUNNING", "StateChangeReason": ""}
     module = ModuleType("athena")
@@ -485,7 +485,7 @@ def test_a_query_that_a_restart_cut_short_does_not_run_for_ever() -> None:
 def test_a_part_of_the_emulator_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from ministack.services import s3
 
-    from stockpipe.local import athena
+    from stockpipe.local.athena import emulated as athena
 
     monkeypatch.delattr(s3, "_object_disk_path")
     with pytest.raises(LocalCloudError, match=r"ministack\.services\.s3\._object_disk_path"):

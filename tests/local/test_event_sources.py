@@ -19,7 +19,7 @@ import pytest
 from event_source_cloud import ACCOUNT, REGION, ROLE, Cloud, running, until
 
 from stockpipe.errors import LocalCloudError
-from stockpipe.local.event_sources import install
+from stockpipe.local.event_sources.runner import install
 
 pytest.importorskip("ministack")
 

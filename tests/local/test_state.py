@@ -17,8 +17,8 @@ from embedded import REGION, bucket, cleaned, client, function, kill, servers, t
 from stockpipe.aws import Endpoint
 from stockpipe.errors import LocalCloudError
 from stockpipe.local import daemon
+from stockpipe.local.emulator.state import Sequence
 from stockpipe.local.home import Places
-from stockpipe.local.state import Sequence
 
 pytest.importorskip("ministack")
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stockpipe.local.batching import (
+from stockpipe.local.event_sources.batching import (
     PAYLOAD_LIMIT,
     Policy,
     Record,
@@ -21,8 +21,8 @@ from stockpipe.local.batching import (
     settle,
     split_expired,
 )
-from stockpipe.local.event_filters import compile_criteria
-from stockpipe.local.event_mappings import Refused, Start, read_mapping, stream_kind
+from stockpipe.local.event_sources.filters import compile_criteria
+from stockpipe.local.event_sources.mappings import Refused, Start, read_mapping, stream_kind
 
 BISECT = Policy(bisect=True, max_retries=0)
 

@@ -19,14 +19,14 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stockpipe.local import event_sources
-from stockpipe.local.checkpoints import Checkpoints, Position
-from stockpipe.local.dynamodb_reader import DynamoDBReader
-from stockpipe.local.event_mappings import EventMapping, Start, read_mapping
-from stockpipe.local.event_sources import EventSourceRunner
-from stockpipe.local.kinesis_reader import KinesisReader
-from stockpipe.local.stream_readers import SourceGone
-from stockpipe.local.wakes import Bell, on_set
+from stockpipe.local.event_sources import runner as event_sources
+from stockpipe.local.event_sources.checkpoints import Checkpoints, Position
+from stockpipe.local.event_sources.dynamodb import DynamoDBReader
+from stockpipe.local.event_sources.kinesis import KinesisReader
+from stockpipe.local.event_sources.mappings import EventMapping, Start, read_mapping
+from stockpipe.local.event_sources.readers import SourceGone
+from stockpipe.local.event_sources.runner import EventSourceRunner
+from stockpipe.local.event_sources.wakes import Bell, on_set
 
 REGION = "us-east-2"
 STREAM = f"arn:aws:kinesis:{REGION}:000000000000:stream/s"
@@ -626,7 +626,7 @@ def test_a_function_that_is_not_there_yet_costs_no_record(
 def test_a_worker_that_breaks_is_replaced_at_its_checkpoint(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stockpipe.local import mapping_crew
+    from stockpipe.local.event_sources import crew as mapping_crew
 
     monkeypatch.setattr(mapping_crew, "REST_AFTER_CRASH_S", 0.1)
     world.kinesis.put(3)

@@ -25,16 +25,14 @@ from typing import NoReturn
 
 from stockpipe.aws import Endpoint
 from stockpipe.errors import LocalCloudError
-from stockpipe.local import (
-    access,
-    athena,
-    emulator,
-    event_hooks,
-    event_sources,
-    host,
-    processes,
-    state,
-)
+from stockpipe.local import host, processes
+from stockpipe.local.athena import emulated
+from stockpipe.local.emulator import access, parts, state
+from stockpipe.local.emulator.snapshot import Snapshots
+from stockpipe.local.emulator.traffic import Traffic
+from stockpipe.local.event_sources import hooks
+from stockpipe.local.event_sources.runner import EventSourceRunner
+from stockpipe.local.event_sources.sources import connector
 from stockpipe.local.home import (
     DATA_FORMAT,
     DIED,
@@ -46,9 +44,6 @@ from stockpipe.local.home import (
     write_json,
 )
 from stockpipe.local.launch import ALREADY_RUNNING, DISK_FULL
-from stockpipe.local.snapshot import Snapshots
-from stockpipe.local.stream_sources import connector
-from stockpipe.local.traffic import Traffic
 
 SNAPSHOT_EVERY_S = 1.0
 SNAPSHOT_SHARE = 5
@@ -80,7 +75,7 @@ class Server:
             nonce=secrets.token_hex(16),
             started_at=time.time(),
             state="starting",
-            emulator=emulator.VERSION,
+            emulator=parts.VERSION,
         )
         self._stop_asked = asyncio.Event()
 
@@ -125,17 +120,17 @@ class Server:
         )
         self._snapshots = Snapshots(places)
         self._snapshots.read()
-        self._settings = emulator.settings(places, port)
-        app = emulator.load(self._settings)
-        write_json(places.format, {"format": DATA_FORMAT, "emulator": emulator.VERSION})
+        self._settings = parts.settings(places, port)
+        app = parts.load(self._settings)
+        write_json(places.format, {"format": DATA_FORMAT, "emulator": parts.VERSION})
         self._snapshots.install(app)
         access.install(self._credentials)
         state.install()
-        emulator.answer_lost_writes()
-        emulator.trust_loopback()
-        emulator.keep_log_groups_gone()
-        athena.install()
-        event_hooks.install()
+        parts.answer_lost_writes()
+        parts.trust_loopback()
+        parts.keep_log_groups_gone()
+        emulated.install()
+        hooks.install()
         self._snapshots.restore()
         self._gate = access.Gate(app.app, self._credentials, self._record.nonce)
         self._traffic = Traffic(self._gate)
@@ -161,7 +156,7 @@ class Server:
         if serving.done():
             serving.result()
             raise LocalCloudError("The embedded cloud ended while it started.")
-        emulator.hide(self._settings)
+        parts.hide(self._settings)
         self._note("ready")
         _log.info("ready on %s, data in %s", self._endpoint.url, self._places.local)
         keeping = loop.create_task(self._keep())
@@ -180,11 +175,11 @@ class Server:
         from ministack.core import lambda_runtime
 
         while True:
-            runner = event_sources.EventSourceRunner(
+            runner = EventSourceRunner(
                 connector(self._endpoint),
                 self._places.checkpoints,
-                event_hooks.wake_event(),
-                regions=event_hooks.mapping_regions,
+                hooks.wake_event(),
+                regions=hooks.mapping_regions,
             )
             await asyncio.to_thread(runner.start)
             await self._stop_asked.wait()

@@ -6,10 +6,10 @@ import logging
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from stockpipe.local.event_mappings import EventMapping
-from stockpipe.local.shard_worker import ShardWorker, Surroundings
-from stockpipe.local.stream_readers import Shard, SourceGone
-from stockpipe.local.stream_sources import StreamSource
+from stockpipe.local.event_sources.mappings import EventMapping
+from stockpipe.local.event_sources.readers import Shard, SourceGone
+from stockpipe.local.event_sources.sources import StreamSource
+from stockpipe.local.event_sources.worker import ShardWorker, Surroundings
 
 _log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from stockpipe.local.batching import Record
-from stockpipe.local.event_mappings import Start
-from stockpipe.local.stream_readers import ITERATOR_LIFE_S, Page, ShardReader, epoch
+from stockpipe.local.event_sources.batching import Record
+from stockpipe.local.event_sources.mappings import Start
+from stockpipe.local.event_sources.readers import ITERATOR_LIFE_S, Page, ShardReader, epoch
 
 _log = logging.getLogger(__name__)
 

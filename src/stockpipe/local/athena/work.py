@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from stockpipe.local.athena_engine import Run
+from stockpipe.local.athena.engine import Run
 
 T = TypeVar("T")
 

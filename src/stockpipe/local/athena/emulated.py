@@ -20,12 +20,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from stockpipe.errors import LocalCloudError
-from stockpipe.local.athena_data import JsonTable, ObjectStore
-from stockpipe.local.athena_engine import RESULT_LIMIT, Answer, Cancelled, Run
-from stockpipe.local.athena_judge import Refused, judge
-from stockpipe.local.athena_translate import CATALOG, Statement, TableName
-from stockpipe.local.athena_work import Workers
-from stockpipe.local.emulator import replace
+from stockpipe.local.athena.data import JsonTable, ObjectStore
+from stockpipe.local.athena.engine import RESULT_LIMIT, Answer, Cancelled, Run
+from stockpipe.local.athena.judge import Refused, judge
+from stockpipe.local.athena.translate import CATALOG, Statement, TableName
+from stockpipe.local.athena.work import Workers
+from stockpipe.local.emulator.parts import replace
 
 Response = tuple[int, dict[str, str], bytes]
 
@@ -41,7 +41,7 @@ _USED = {
     "s3": ("DATA_DIR", "_buckets", "_object_disk_path", "_plain_path_key", "_put_object"),
 }
 
-_log = logging.getLogger("stockpipe.local.athena")
+_log = logging.getLogger("stockpipe.local.athena.emulated")
 
 
 class _CutOff(Exception):

@@ -21,10 +21,10 @@ from typing import Any
 
 import duckdb
 
-from stockpipe.local.athena_answers import MACROS
-from stockpipe.local.athena_data import DataFile, JsonTable, Store
-from stockpipe.local.athena_judge import Refused
-from stockpipe.local.athena_translate import Translation
+from stockpipe.local.athena.answers import MACROS
+from stockpipe.local.athena.data import DataFile, JsonTable, Store
+from stockpipe.local.athena.judge import Refused
+from stockpipe.local.athena.translate import Translation
 
 MEMORY_LIMIT = "1GB"
 THREADS = 2

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 
 from sqlglot import exp
 
-from stockpipe.local.athena_judge import Refused
+from stockpipe.local.athena.judge import Refused
 
 Tree = TypeVar("Tree", bound=exp.Expr)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from stockpipe.local.emulator import replace
+from stockpipe.local.emulator.parts import replace
 
 _KEY = "stockpipe"
 """Under which the additions lie in a service's saved state, beside its own."""

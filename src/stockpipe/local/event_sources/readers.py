@@ -18,8 +18,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from stockpipe.domain.clock import Clock
-from stockpipe.local.batching import Record
-from stockpipe.local.event_mappings import EventMapping, Start
+from stockpipe.local.event_sources.batching import Record
+from stockpipe.local.event_sources.mappings import EventMapping, Start
 
 _log = logging.getLogger(__name__)
 ITERATOR_LIFE_S = 60.0

@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from stockpipe.errors import LocalCloudError
-from stockpipe.local.batching import Policy
-from stockpipe.local.event_filters import Accepts, compile_criteria
+from stockpipe.local.event_sources.batching import Policy
+from stockpipe.local.event_sources.filters import Accepts, compile_criteria
 
 Kind = Literal["kinesis", "dynamodb"]
 

@@ -34,7 +34,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from stockpipe.errors import LocalCloudError
-from stockpipe.local.emulator import VERSION, replace
+from stockpipe.local.emulator.parts import VERSION, replace
 from stockpipe.local.home import RESET_HINT, Places
 
 LONGEST_S = 120.0

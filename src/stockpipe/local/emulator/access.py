@@ -17,9 +17,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-from stockpipe.local.emulator import replace
-from stockpipe.local.home import NONCE_HEADER, NOTICE_HEADER, READY, Credentials
-from stockpipe.local.wire import (
+from stockpipe.local.emulator.parts import replace
+from stockpipe.local.emulator.wire import (
     App,
     Message,
     Query,
@@ -33,6 +32,7 @@ from stockpipe.local.wire import (
     refuse,
     replay,
 )
+from stockpipe.local.home import NONCE_HEADER, NOTICE_HEADER, READY, Credentials
 
 _OPEN = frozenset({READY, "/_ministack/health"})
 _OWN_ROUTES = ("/_ministack/", "/_localstack/")

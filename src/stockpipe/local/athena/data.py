@@ -22,8 +22,8 @@ from urllib.parse import unquote, urlsplit
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from stockpipe.local.athena_judge import Refused
-from stockpipe.local.athena_translate import TableName, may_hold
+from stockpipe.local.athena.judge import Refused
+from stockpipe.local.athena.translate import TableName, may_hold
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")

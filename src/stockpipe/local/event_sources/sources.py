@@ -12,10 +12,10 @@ from botocore.exceptions import ClientError
 
 from stockpipe.aws import Endpoint
 from stockpipe.domain.clock import Clock
-from stockpipe.local.dynamodb_reader import DynamoDBReader
-from stockpipe.local.event_mappings import EventMapping, Start
-from stockpipe.local.kinesis_reader import KinesisReader
-from stockpipe.local.stream_readers import Shard, ShardReader, SourceGone, error_code
+from stockpipe.local.event_sources.dynamodb import DynamoDBReader
+from stockpipe.local.event_sources.kinesis import KinesisReader
+from stockpipe.local.event_sources.mappings import EventMapping, Start
+from stockpipe.local.event_sources.readers import Shard, ShardReader, SourceGone, error_code
 
 ClientFor = Callable[[str, str], Any]
 """(service, region) -> boto3 client."""

@@ -17,8 +17,8 @@ from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, traverse_scope
 
-from stockpipe.local.athena_answers import correct
-from stockpipe.local.athena_judge import Refused
+from stockpipe.local.athena.answers import correct
+from stockpipe.local.athena.judge import Refused
 
 CATALOG = "awsdatacatalog"
 _UNRESOLVED = re.compile(r"Column '(?P<name>[^']*)' could not be resolved")

@@ -18,10 +18,10 @@ from typing import Any, Literal
 from botocore.exceptions import BotoCoreError, ClientError
 
 from stockpipe.domain.clock import Clock
-from stockpipe.local.batching import Segment, first_failure
-from stockpipe.local.event_mappings import EventMapping
-from stockpipe.local.stream_readers import error_code
-from stockpipe.local.stream_sources import ClientFor, StreamSource, iso_ms
+from stockpipe.local.event_sources.batching import Segment, first_failure
+from stockpipe.local.event_sources.mappings import EventMapping
+from stockpipe.local.event_sources.readers import error_code
+from stockpipe.local.event_sources.sources import ClientFor, StreamSource, iso_ms
 
 Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded"]
 

@@ -23,15 +23,15 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
-from stockpipe.local.checkpoints import Checkpoints
-from stockpipe.local.event_hooks import install, mapping_regions, on_change, wake_event
-from stockpipe.local.event_mappings import Refused, read_mapping, stream_kind
-from stockpipe.local.invocations import Functions
-from stockpipe.local.mapping_crew import Crew
-from stockpipe.local.shard_worker import Surroundings
-from stockpipe.local.stream_readers import error_code
-from stockpipe.local.stream_sources import ClientFor, connector, open_source
-from stockpipe.local.wakes import Bell, on_set
+from stockpipe.local.event_sources.checkpoints import Checkpoints
+from stockpipe.local.event_sources.crew import Crew
+from stockpipe.local.event_sources.hooks import install, mapping_regions, on_change, wake_event
+from stockpipe.local.event_sources.invocations import Functions
+from stockpipe.local.event_sources.mappings import Refused, read_mapping, stream_kind
+from stockpipe.local.event_sources.readers import error_code
+from stockpipe.local.event_sources.sources import ClientFor, connector, open_source
+from stockpipe.local.event_sources.wakes import Bell, on_set
+from stockpipe.local.event_sources.worker import Surroundings
 
 __all__ = ["EventSourceRunner", "connector", "install", "mapping_regions"]
 

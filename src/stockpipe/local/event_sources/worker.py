@@ -17,10 +17,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from stockpipe.domain.clock import Clock
 from stockpipe.domain.retry import backoff
-from stockpipe.local.batching import Batch, Record, Segment, cut, settle, split_expired
-from stockpipe.local.checkpoints import Checkpoints, Position
-from stockpipe.local.event_mappings import EventMapping
-from stockpipe.local.invocations import (
+from stockpipe.local.event_sources.batching import (
+    Batch,
+    Record,
+    Segment,
+    cut,
+    settle,
+    split_expired,
+)
+from stockpipe.local.event_sources.checkpoints import Checkpoints, Position
+from stockpipe.local.event_sources.invocations import (
     Condition,
     Functions,
     Invocation,
@@ -28,10 +34,11 @@ from stockpipe.local.invocations import (
     deliver,
     failure_record,
 )
-from stockpipe.local.shard_report import ShardReport
-from stockpipe.local.stream_readers import ShardReader, SourceGone
-from stockpipe.local.stream_sources import ClientFor, StreamSource, iso_ms
-from stockpipe.local.wakes import Bell
+from stockpipe.local.event_sources.mappings import EventMapping
+from stockpipe.local.event_sources.readers import ShardReader, SourceGone
+from stockpipe.local.event_sources.report import ShardReport
+from stockpipe.local.event_sources.sources import ClientFor, StreamSource, iso_ms
+from stockpipe.local.event_sources.wakes import Bell
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from sqlglot import exp, parse, tokenize
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
-from stockpipe.local.trino_functions import FUNCTIONS, WORDS_BEFORE_PARENTHESIS, words
+from stockpipe.local.athena.trino_functions import FUNCTIONS, WORDS_BEFORE_PARENTHESIS, words
 
 
 class Refused(Exception):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from stockpipe.local.emulator import replace
+from stockpipe.local.emulator.parts import replace
 
 _POLLERS = ("_poll_kinesis", "_poll_dynamodb_streams")
 _CHANGES = ("_create_esm", "_update_esm", "_delete_esm")

@@ -6,7 +6,7 @@ import asyncio
 import re
 
 from stockpipe.domain.retry import backoff
-from stockpipe.local.wire import App, Message, Receive, Refusal, Scope, Send, refuse
+from stockpipe.local.emulator.wire import App, Message, Receive, Refusal, Scope, Send, refuse
 
 _READS = re.compile(rb"[\w.]*\.(Get|List|Describe|Query|Scan|Filter|BatchGet|TransactGet)\w*")
 

@@ -1,0 +1,1 @@
+"""ministack as we run it: its settings, who may enter, what survives, how parts are replaced."""
