@@ -54,12 +54,16 @@ class Aws:
     @cached_property
     def _session(self) -> boto3.Session:
         import boto3
+        import botocore.session
         from botocore.exceptions import ProfileNotFound
 
         if self.endpoint:
-            # A profile of the environment is for the other target; a name that does not exist
-            # would even fail here.
+            # A profile of the environment is for the other target, and may not even exist.
+            no_profile = botocore.session.Session(
+                session_vars={"profile": (None, None, None, None)}
+            )
             return boto3.Session(
+                botocore_session=no_profile,
                 aws_access_key_id=self.endpoint.access_key_id,
                 aws_secret_access_key=self.endpoint.secret_access_key,
                 region_name=self.region,

@@ -26,6 +26,7 @@ from stockpipe.domain.rules import DEFAULT_RULES, CrossoverRule, InvalidRule, pa
 from stockpipe.errors import ConfigError
 
 ENV_PREFIX = "STOCKPIPE_"
+RETENTIONS = (1, 3, 5, 7, 14, 30, 60, 90, 180, 365)
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d", re.ASCII)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _SECONDS: dict[str, Decimal | int] = {
@@ -61,6 +62,12 @@ def _region(value: str) -> str:
 def _stack(value: str) -> str:
     if not valid_stack(value):
         raise ValueError(f"must be {STACK_RULE}, got {value!r}")
+    return value
+
+
+def _retention(value: int) -> int:
+    if value not in RETENTIONS:
+        raise ValueError(f"must be one of {', '.join(map(str, RETENTIONS))}, got {value}")
     return value
 
 
@@ -122,7 +129,7 @@ class Settings(BaseModel):
         "on-demand", description="capacity mode of the Kinesis stream"
     )
     shards: int = Field(1, ge=1, le=100, description="shards of a provisioned stream")
-    log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365] = Field(
+    log_retention_days: Annotated[int, AfterValidator(_retention)] = Field(
         14, description="how long function logs are kept"
     )
     ttl_days: int | None = Field(

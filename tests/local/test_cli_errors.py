@@ -80,7 +80,7 @@ def test_errors_are_json_where_json_was_asked_for(cli: Cli) -> None:
     [
         (HEADER + GOOD + bar(close="x"), "line 3, column close: must be a number"),
         (HEADER + GOOD + bar(close="-2"), "line 3, column close: must be above 0"),
-        (HEADER + bar(close="NaN"), "line 2, column close: must be finite"),
+        (HEADER + bar(close="NaN"), "line 2, column close: must be a number"),
         (HEADER + bar(time="2022-03-14"), "line 2, column timestamp: must be ISO 8601"),
         (HEADER + bar(time="2022-03-14T13:31:00"), "column timestamp: has no time zone"),
         (HEADER + bar(symbol=""), "line 2, column symbol: must be 1 to 20"),

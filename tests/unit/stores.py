@@ -156,10 +156,18 @@ class Table:
             )
             if not free:
                 raise refused("ConditionalCheckFailedException", item=before)
-        elif "ConditionExpression" in request and (
-            before is None or before["status"] != values[":pending"]
-        ):
-            raise refused("ConditionalCheckFailedException")
+        elif "attribute_exists(id)" in request.get("ConditionExpression", ""):
+            if before is None:
+                raise refused("ConditionalCheckFailedException")
+        elif "ConditionExpression" in request:
+            wanted = [values[name] for name in (":pending", ":muted") if name in values]
+            kind = values.get(":kind")
+            if (
+                before is None
+                or before["status"] not in wanted
+                or (kind and before["kind"] != kind)
+            ):
+                raise refused("ConditionalCheckFailedException")
         after = dict(before or request["Key"])
         sets, _, removed = request["UpdateExpression"].removeprefix("SET ").partition(" REMOVE ")
         for assignment in sets.split(", "):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import THROTTLED, Table, Topic, refused
@@ -41,7 +42,16 @@ class Stack:
         self.topic = Topic()
         self.rules = rules or (RULE,)
         self._seq = 0
-        self.max_age_s = max_age_s
+        book = AlertBook(
+            self.alerts,  # type: ignore[arg-type]
+            self.topic,  # type: ignore[arg-type]
+            table="alerts",
+            topic_arn="arn",
+            max_age_s=max_age_s,
+            clock=self.clock,
+        )
+        readings = Readings(self.table, "table")  # type: ignore[arg-type]
+        self._analysis = TrendAnalysis(readings, book, self.rules, self.clock)
 
     def store(self, symbol: str, reading: Reading, after: str | None = None) -> Change:
         self._seq += 1
@@ -57,16 +67,7 @@ class Stack:
         return Change(str(self._seq), symbol, reading.timestamp, written_at, modified)
 
     def judge(self, batch: Sequence[Change]) -> Outcome:
-        book = AlertBook(
-            self.alerts,  # type: ignore[arg-type]
-            self.topic,  # type: ignore[arg-type]
-            table="alerts",
-            topic_arn="arn",
-            max_age_s=self.max_age_s,
-            clock=self.clock,
-        )
-        readings = Readings(self.table, "table")  # type: ignore[arg-type]
-        return TrendAnalysis(readings, book, self.rules, self.clock).run(batch, lambda: 50.0)
+        return self._analysis.run(batch, lambda: 50.0)
 
     def true(self) -> set[tuple[str, str, str, str]]:
         """(symbol, id, kind, status) of every alert."""
@@ -190,7 +191,7 @@ def test_the_very_first_row_is_waited_for_too() -> None:
     assert stack.judge([second]).failed == second.seq
 
 
-def test_a_predecessor_that_never_comes_is_waited_for_a_minute_only() -> None:
+def test_a_predecessor_that_never_comes_is_given_up_in_the_end() -> None:
     stack = Stack()
     rows = [stack.store("AAPL", reading) for reading in wave(20)]
     last = stack.store("AAPL", Reading(at(21), 10**7), after=at(20))
@@ -198,6 +199,89 @@ def test_a_predecessor_that_never_comes_is_waited_for_a_minute_only() -> None:
     stack.clock.moment += timedelta(seconds=SETTLE_S + 1)
     assert stack.judge([*rows, last]).failed is None
     assert stack.true() == stack.expected()
+
+
+def test_a_gap_known_for_long_holds_no_new_row_up() -> None:
+    stack = Stack()
+    for reading in wave(20):
+        stack.store("AAPL", reading)
+    stack.store("AAPL", Reading(at(21), 10**7), after=at(20))
+    stack.judge([stack.store("AAPL", Reading(at(22), 10**7))])
+    stack.clock.moment += timedelta(seconds=SETTLE_S + 1)
+    assert stack.judge([stack.store("AAPL", Reading(at(23), 10**7))]).failed is None
+
+
+def test_a_lagging_function_does_not_judge_across_a_gap_behind_its_batch() -> None:
+    # Its own rows are old, but the newest of the table are half-written at this very moment.
+    stack = Stack()
+    rows = wave(24)
+    old = [stack.store("AAPL", reading) for reading in rows[:8]]
+    stack.clock.moment += timedelta(seconds=SETTLE_S + 60)
+    behind = [stack.store("AAPL", rows[9], after=at(8))]
+    behind += [stack.store("AAPL", rows[i], after=at(i - 1)) for i in range(10, 24)]
+    assert stack.judge(old).failed is None
+    before = len(stack.topic.messages)
+    assert before == len({c for c in stack.true() if c[1] < at(8)})
+    late = stack.store("AAPL", rows[8], after=at(7))
+    assert stack.judge([late, *behind]).failed is None
+    assert stack.true() == stack.expected()
+    assert len(stack.topic.messages) == len(stack.expected())
+
+
+def test_a_row_without_a_price_has_no_say_and_stops_nobody() -> None:
+    stack = Stack()
+    batch = [stack.store("AAPL", reading) for reading in wave(20)]
+    stack.table.items["AAPL", "2022-03-14T13:35:30.000Z"] = {
+        "symbol": {"S": "AAPL"},
+        "timestamp": {"S": "2022-03-14T13:35:30.000Z"},
+        "price": {"S": "none"},
+    }
+    assert stack.judge(batch).failed is None
+    assert len(stack.true()) == 2
+
+
+def test_a_price_that_never_moves_costs_one_query_and_its_end_is_seen() -> None:
+    stack = Stack()
+    down = [Reading(at(i), (20 - i) * 10**6) for i in range(6)]
+    flat = [Reading(at(6 + i), 10**7) for i in range(3000)]
+    for reading in down + flat:
+        stack.store("AAPL", reading)
+    stack.table.calls.clear()
+    stack.judge([stack.store("AAPL", Reading(at(3006), 10**7))])
+    assert len(stack.table.calls) == 1
+    stack.table.calls.clear()
+    stack.judge([stack.store("AAPL", Reading(at(3007), 2 * 10**7))])
+    assert len(stack.table.calls) < 12
+    assert {one[2] for one in stack.true()} == {"golden"}
+    assert stack.true() == stack.expected()
+
+
+def test_a_throttled_mark_is_tried_on_the_spot() -> None:
+    stack = Stack()
+    batch = [stack.store("AAPL", reading) for reading in wave(20)]
+    throttled = iter([True, True, False])
+    stack.alerts.fault = lambda _, request: (
+        refused(THROTTLED)
+        if "sent_at" in request.get("UpdateExpression", "") and next(throttled, False)
+        else None
+    )
+    assert stack.judge(batch).failed is None
+    assert len(stack.topic.messages) == len(stack.expected())
+
+
+def test_a_publish_without_an_answer_keeps_its_lease() -> None:
+    stack = Stack()
+    batch = [stack.store("AAPL", reading) for reading in wave(20)]
+
+    def deliver_and_hang(_: str, request: dict[str, Any]) -> Exception:
+        stack.topic.messages.append(request)
+        return ReadTimeoutError(endpoint_url="sns")
+
+    stack.topic.fault = deliver_and_hang
+    assert stack.judge(batch).failed == batch[0].seq
+    stack.topic.fault = lambda *_: None
+    assert "another invocation" in next(iter(stack.judge(batch).handed_back.values()))
+    assert len(stack.topic.messages) == 1
 
 
 def test_a_failed_publish_is_tried_again_at_once_and_not_forgotten() -> None:

@@ -394,7 +394,7 @@ def test_a_recorded_answer_to_the_cent() -> None:
     assert (quote.open, quote.high, quote.low) == (241_070_000, 245_410_000, 241_000_000)
     assert (quote.price, quote.previous_close) == (244_600_000, 241_530_000)
     assert (quote.volume, quote.timestamp) == (40_896_227, "2025-02-14T21:00:00.000Z")
-    assert (quote.market_day, quote.change_percent) == ("2025-02-14", "1.2711")
+    assert (quote.day, quote.change_percent) == ("2025-02-14", "1.2711")
 
 
 def test_a_recorded_answer_without_the_day_range_is_left_out() -> None:

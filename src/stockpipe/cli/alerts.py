@@ -18,10 +18,14 @@ def register(app: typer.Typer) -> None:
 
 
 @group.callback(invoke_without_command=True)
-def default(ctx: typer.Context) -> None:
+def default(
+    ctx: typer.Context,
+    since: Annotated[str | None, typer.Option(help="Only younger ones: 10m, 2h, 7d.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One object per line.")] = False,
+) -> None:
     """What fired (the same as `alerts history`)."""
     if ctx.invoked_subcommand is None:
-        history(ctx)
+        history(ctx, since=since, json=json)
 
 
 @group.command(epilog="stockpipe alerts history --json; stockpipe alerts history AAPL --since 1d")

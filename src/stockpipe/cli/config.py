@@ -11,13 +11,18 @@ from stockpipe.cli import ui
 from stockpipe.cli.context import configuration
 from stockpipe.errors import UsageError
 
-group = typer.Typer(
-    help="Settings and where they come from.", rich_markup_mode=None, no_args_is_help=True
-)
+group = typer.Typer(help="Settings and where they come from.", rich_markup_mode=None)
 
 
 def register(app: typer.Typer) -> None:
     app.add_typer(group, name="config")
+
+
+@group.callback(invoke_without_command=True)
+def default(ctx: typer.Context) -> None:
+    """Settings and where they come from."""
+    if ctx.invoked_subcommand is None:
+        ui.text(ctx.get_help())
 
 
 @group.command()

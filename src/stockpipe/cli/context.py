@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -26,7 +25,6 @@ class Options:
     profile: str | None = None
     verbose: bool = False
     debug: bool = False
-    overrides: dict[str, Any] = field(default_factory=dict)
 
 
 def options(ctx: typer.Context) -> Options:
@@ -45,7 +43,6 @@ def configuration(ctx: typer.Context, **flags: Any) -> Configuration:
             "stack": given.stack,
             "region": given.region,
             "profile": given.profile,
-            **given.overrides,
             **flags,
         }
     )
@@ -68,11 +65,8 @@ class Session:
         return f"{where}, {endpoint.url}" if endpoint else where
 
 
-def connect(ctx: typer.Context, *, start: bool = True, **flags: Any) -> Session:
-    """Settings and clients; on ``local`` the embedded cloud is started where it is not running.
-
-    ``start=False`` only looks: raises UsageError where the embedded cloud is not running.
-    """
+def connect(ctx: typer.Context, **flags: Any) -> Session:
+    """Settings and clients; on ``local`` the embedded cloud is started where it is not running."""
     from stockpipe.aws import Aws
 
     settings = configuration(ctx, **flags).settings
@@ -83,10 +77,6 @@ def connect(ctx: typer.Context, *, start: bool = True, **flags: Any) -> Session:
 
         endpoint = daemon.endpoint(home())
         if endpoint is None:
-            if not start:
-                raise UsageError(
-                    "The embedded cloud is not running.", hint="Start it: stockpipe local start"
-                )
             with ui.waiting("Starting the embedded cloud"):
                 endpoint = daemon.ensure_running(home())
     session = Session(
@@ -116,7 +106,3 @@ def symbols_of(
         return list(dict.fromkeys(parse_symbol(symbol) for symbol in given))
     except InvalidQuote as error:
         raise UsageError(f"Not a symbol: {error.rule}.") from None
-
-
-def output_path(file: str | None) -> Path | None:
-    return None if file is None else Path(file).expanduser()

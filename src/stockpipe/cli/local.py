@@ -11,13 +11,18 @@ from stockpipe.cli import ui
 from stockpipe.cli.context import configuration
 from stockpipe.errors import ConfirmationRequired, UsageError
 
-group = typer.Typer(
-    help="The embedded cloud on this machine.", rich_markup_mode=None, no_args_is_help=True
-)
+group = typer.Typer(help="The embedded cloud on this machine.", rich_markup_mode=None)
 
 
 def register(app: typer.Typer) -> None:
     app.add_typer(group, name="local")
+
+
+@group.callback(invoke_without_command=True)
+def default(ctx: typer.Context) -> None:
+    """The embedded cloud on this machine."""
+    if ctx.invoked_subcommand is None:
+        ui.text(ctx.get_help())
 
 
 @group.command()

@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -103,7 +104,8 @@ def main() -> None:
     """The entry point. 0 done, 1 failed, 2 usage, 3 changes planned, 130 interrupted."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
-    ui.json_wanted = "--json" in arguments
+    ui.json_wanted = "--json" in arguments or "--format=json" in arguments
+    ui.json_wanted |= ("--format", "json") in pairwise(arguments)
     # SIGTERM ends as cleanly as Ctrl-C: what runs is finished, what was begun is said.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

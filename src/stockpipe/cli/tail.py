@@ -52,10 +52,10 @@ def tail(
 
     older, first = follower.first(n, edge, context=SPARK_READINGS)
     printer.remember(older)
-    if not first:
+    if not first and n:
         what = ", ".join(chosen) or "any symbol"
         ui.note(
-            f"No records of {what} in {session.place}."
+            f"No records of {what}{f' since {since}' if since else ''} in {session.place}."
             + ("" if follow else f" Send some: {ui.program()} stream"),
             "yellow",
         )

@@ -69,12 +69,6 @@ class Quote:
         return self.timestamp[:10]
 
     @property
-    def market_day(self) -> str:
-        """The day at the exchange, ``YYYY-MM-DD``; the UTC day where the offset is unknown."""
-        moment = parse_moment(self.timestamp) + timedelta(seconds=self.utc_offset_s or 0)
-        return moment.date().isoformat()
-
-    @property
     def change(self) -> str | None:
         """``price - previous_close``, as decimal text of at most 4 places."""
         if self.previous_close is None:
@@ -122,6 +116,8 @@ def parse_quote(data: bytes | str, *, arrived_at: datetime | None = None) -> Quo
         raise InvalidQuote("record", "is not UTF-8") from None
     except RecursionError:
         raise InvalidQuote("record", "is nested too deeply") from None
+    except ArithmeticError:
+        raise InvalidQuote("record", "contains a number without measure") from None
     except ValueError as error:
         raise InvalidQuote("record", f"is not JSON ({error})") from None
     if not isinstance(fields, dict):
@@ -309,6 +305,8 @@ def _price(fields: dict[str, Any], field: str) -> int:
 
 def _integer(fields: dict[str, Any], field: str, low: int, high: int) -> int:
     value = _number(fields, field)
+    if isinstance(value, Decimal) and not value.is_finite():
+        raise InvalidQuote(field, f"must be finite, got {_shown(value)}")
     if not low <= value <= high:
         raise InvalidQuote(field, f"must lie in {low} to {high}, got {_shown(value)}")
     if value != int(value):

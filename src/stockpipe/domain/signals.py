@@ -60,11 +60,6 @@ class CrossoverScan:
         return Crossing(reading.timestamp, kind, reading.price, fast, slow)
 
     @property
-    def settled(self) -> bool:
-        """Whether d was non-zero at some reading, so that the next sign can be judged."""
-        return self.last_sign != 0
-
-    @property
     def now(self) -> int | None:
         """The sign of d at the last reading; None before there are ``slow`` readings."""
         return self._pair.sign if self._pair.ready else None

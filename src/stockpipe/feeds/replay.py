@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal, InvalidOperation
+from datetime import datetime
+from decimal import Decimal
 from importlib import resources
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +30,7 @@ from stockpipe.feeds.base import Round
 SAMPLE = "sample"
 SAMPLE_FILE = "sample.csv.gz"
 CHUNK = 500
+_NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,4})?", re.ASCII)
 _PRICES = ("open", "high", "low")
 _REQUIRED = ("symbol", "timestamp", "open", "high", "low", "volume")
 _COLUMNS = (*_REQUIRED, "close", "price", "previous_close", "utc_offset_s")
@@ -53,7 +56,7 @@ class ReplayFeed:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._clock, self._speed = clock, speed
-        quotes = read_csv(file, ingested_at=moment_text(clock.now()))
+        quotes = read_csv(file, read_at=clock.now())
         missing = sorted(symbols - {quote.symbol for quote in quotes})
         if missing:
             raise UsageError(
@@ -97,17 +100,18 @@ def parse_speed(text: str) -> float | None:
     return speed
 
 
-def read_csv(file: str, *, ingested_at: str | None = None) -> list[Quote]:
+def read_csv(file: str, *, read_at: datetime | None = None) -> list[Quote]:
     """All quotes of a file (``sample`` is the bundled one, ``-`` standard input), by time.
 
     Columns: symbol, timestamp, open, high, low, close or price, volume; optionally previous_close
     and utc_offset_s. An empty previous_close is unknown. Any other column is refused, so that a
-    misspelt one is not silently missing.
+    misspelt one is not silently missing. ``read_at`` is noted as ``ingested_at``, and refuses
+    quotes of the future as the processor would.
     """
     shown = "the bundled sample" if file == SAMPLE else "standard input" if file == "-" else file
     try:
         with _binary(file) as raw, _text(raw) as stream:
-            quotes = list(_rows(shown, stream, ingested_at))
+            quotes = list(_rows(shown, stream, read_at))
     except FileNotFoundError:
         raise FeedError(
             f"There is no file {shown}.", hint="`--source replay:sample` is bundled."
@@ -148,7 +152,7 @@ def _text(raw: Any) -> Iterator[IO[str]]:
         stream.detach()  # the bytes below are closed by whoever opened them
 
 
-def _rows(shown: str, stream: IO[str], ingested_at: str | None) -> Iterator[Quote]:
+def _rows(shown: str, stream: IO[str], read_at: datetime | None) -> Iterator[Quote]:
     reader = csv.reader(stream, strict=True)
     try:
         header = [name.strip().lower() for name in next(reader, [])]
@@ -160,7 +164,7 @@ def _rows(shown: str, stream: IO[str], ingested_at: str | None) -> Iterator[Quot
                 raise BadRow(
                     shown, reader.line_num, "(all)", f"has {len(row)} fields, not {len(header)}"
                 )
-            yield _quote(shown, reader.line_num, dict(zip(header, row, strict=True)), ingested_at)
+            yield _quote(shown, reader.line_num, dict(zip(header, row, strict=True)), read_at)
     except csv.Error as error:
         raise BadRow(shown, reader.line_num, "(all)", f"is not CSV: {error}") from None
 
@@ -180,13 +184,13 @@ def _check_header(shown: str, header: list[str]) -> None:
         raise BadRow(shown, 1, "close", "exactly one of close and price must be there")
 
 
-def _quote(shown: str, line: int, row: dict[str, str], ingested_at: str | None) -> Quote:
+def _quote(shown: str, line: int, row: dict[str, str], read_at: datetime | None) -> Quote:
     price = "close" if "close" in row else "price"
     fields: dict[str, Any] = {
         "symbol": row["symbol"].strip(),
         "timestamp": row["timestamp"].strip(),
         "source": ReplayFeed.source,
-        "ingested_at": ingested_at,
+        "ingested_at": moment_text(read_at) if read_at else None,
     }
     for field, column in (*((name, name) for name in _PRICES), ("price", price)):
         fields[field] = _number(shown, line, column, row[column])
@@ -195,15 +199,14 @@ def _quote(shown: str, line: int, row: dict[str, str], ingested_at: str | None) 
         if row.get(optional, "").strip():
             fields[optional] = _number(shown, line, optional, row[optional])
     try:
-        return quote_from_fields(fields)
+        return quote_from_fields(fields, arrived_at=read_at)
     except InvalidQuote as error:
         column = price if error.field == "price" else error.field
         raise BadRow(shown, line, column, error.rule) from None
 
 
 def _number(shown: str, line: int, column: str, text: str) -> Decimal:
-    try:
-        return Decimal(text.strip())
-    except InvalidOperation:
+    if not _NUMBER.fullmatch(text.strip()):
         rule = "is missing" if not text.strip() else f"must be a number, got {text[:40]!r}"
-        raise BadRow(shown, line, column, rule) from None
+        raise BadRow(shown, line, column, rule)
+    return Decimal(text.strip())

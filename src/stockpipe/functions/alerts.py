@@ -1,9 +1,10 @@
 """Alert once: claim, publish, mark.
 
 A conditional write claims an alert for the length of a lease; only the claimant publishes, then
-marks it sent. A crash after the claim loses nothing (the lease ends and the record is delivered
-again); a crash between publish and mark is the one place where a message can go out twice, because
-SNS has no idempotency token for standard topics.
+marks it sent. A crash after the claim loses nothing: the lease ends and the record is delivered
+again. A message goes out twice only where nobody can know that it went out once: after a crash, or
+minutes of throttling, between publish and mark, and after a publish without an answer. SNS has no
+idempotency token for standard topics.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from botocore.exceptions import ClientError
 from stockpipe.domain.alerts import MUTED, PENDING, SENT, SUPERSEDED, Alert
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
 from stockpipe.domain.quote import moment_text, parse_moment
-from stockpipe.functions.faults import error_code
+from stockpipe.domain.retry import retry
+from stockpipe.functions.faults import error_code, is_transient
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -26,6 +28,7 @@ LEASE_S = 90
 
 _NUMBERS = frozenset({"price", "sma_fast", "sma_slow"})
 
+MARK_BUDGET_S = 5.0
 LEASED = "leased"
 KNOWN = "known"
 
@@ -66,11 +69,13 @@ class AlertBook:
                 raise
             found: Any = error.response.get("Item")  # not in botocore's typed response
             return self._refused(alert, found or {})
-        if muted:
+        sent_at = before.get("sent_at", {}).get("S")
+        if muted and not sent_at:
             return MUTED
-        if "sent_at" not in before:  # else it is true again after having been superseded
+        if not sent_at:  # else it is true again after having been superseded
             self._publish(alert)
-        self._mark_sent(alert, before.get("sent_at", {}).get("S"))
+            sent_at = moment_text(self._clock.now())
+        self._mark_sent(alert, sent_at)
         return SENT
 
     def supersede(self, symbol: str, rule: str, first: str, last: str, true: set[str]) -> list[str]:
@@ -97,7 +102,7 @@ class AlertBook:
                     and item["status"]["S"] != SUPERSEDED
                     and found not in true
                 ):
-                    self._set_status(symbol, found, SUPERSEDED)
+                    self._supersede(symbol, found)
                     marked.append(found)
         return marked
 
@@ -156,8 +161,8 @@ class AlertBook:
                     for name, value in alert.attributes.items()
                 },
             )
-        except Exception:
-            self._release(alert)
+        except ClientError:
+            self._release(alert)  # an answer that says no; without one it may have gone out
             raise
 
     def _release(self, alert: Alert) -> None:
@@ -171,25 +176,40 @@ class AlertBook:
             ExpressionAttributeValues={":over": {"N": "0"}, ":pending": {"S": PENDING}},
         )
 
-    def _mark_sent(self, alert: Alert, sent_at: str | None) -> None:
-        self._dynamodb.update_item(
-            TableName=self._table,
-            Key=self._key(alert.symbol, alert.id),
-            UpdateExpression="SET #status = :sent, sent_at = :at REMOVE lease_until",
-            ExpressionAttributeNames={"#status": "status"},
-            ExpressionAttributeValues={
-                ":sent": {"S": SENT},
-                ":at": {"S": sent_at or moment_text(self._clock.now())},
-            },
-        )
+    def _mark_sent(self, alert: Alert, sent_at: str) -> None:
+        """Tried on the spot: giving up here would publish the alert again after the lease."""
 
-    def _set_status(self, symbol: str, alert_id: str, status: str) -> None:
+        def mark() -> None:
+            self._dynamodb.update_item(
+                TableName=self._table,
+                Key=self._key(alert.symbol, alert.id),
+                UpdateExpression="SET #status = :sent, sent_at = :at REMOVE lease_until",
+                # Another invocation may have superseded it, or turned it around, meanwhile.
+                ConditionExpression="#status IN (:pending, :muted) AND #kind = :kind",
+                ExpressionAttributeNames={"#status": "status", "#kind": "kind"},
+                ExpressionAttributeValues={
+                    ":sent": {"S": SENT},
+                    ":at": {"S": sent_at},
+                    ":pending": {"S": PENDING},
+                    ":muted": {"S": MUTED},
+                    ":kind": {"S": alert.crossing.kind},
+                },
+            )
+
+        try:
+            retry(mark, transient=is_transient, budget_s=MARK_BUDGET_S, clock=self._clock)
+        except ClientError as error:
+            if error_code(error) != "ConditionalCheckFailedException":
+                raise
+
+    def _supersede(self, symbol: str, alert_id: str) -> None:
         self._dynamodb.update_item(
             TableName=self._table,
             Key=self._key(symbol, alert_id),
-            UpdateExpression="SET #status = :status",
+            UpdateExpression="SET #status = :superseded",
+            ConditionExpression="attribute_exists(id)",
             ExpressionAttributeNames={"#status": "status"},
-            ExpressionAttributeValues={":status": {"S": status}},
+            ExpressionAttributeValues={":superseded": {"S": SUPERSEDED}},
         )
 
     @staticmethod

@@ -8,11 +8,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from botocore.config import Config
+
 SEQ_WIDTH = 64
 """Kinesis sequence numbers have 56 digits; padded to one width, text order is number order."""
 
 MARGIN_S = 10.0
 """With less function time left than this, what is not done is handed back."""
+
+CLIENT_CONFIG = Config(
+    connect_timeout=1,
+    read_timeout=4,
+    retries={"mode": "standard", "total_max_attempts": 2},
+    max_pool_connections=16,
+)
+"""No call takes longer than the margin; what fails longer is retried by redelivery."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from botocore.exceptions import (
 THROTTLES = frozenset(
     {
         "KMSThrottlingException",
-        "LimitExceededException",
         "PriorRequestNotComplete",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",

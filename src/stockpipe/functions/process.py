@@ -17,12 +17,12 @@ from functools import lru_cache
 from typing import Any
 
 import boto3
-from botocore.config import Config
 
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
 from stockpipe.domain.quote import MICRO, InvalidQuote, parse_quote
 from stockpipe.functions.archive import Archive, Refused, Row
 from stockpipe.functions.batch import (
+    CLIENT_CONFIG,
     Arrived,
     account_of,
     batch_response,
@@ -143,22 +143,16 @@ def summary(outcome: Outcome, records: Sequence[Arrived], clock: Clock) -> str:
 @lru_cache(maxsize=1)
 def _processor(account: str) -> Processor:
     """The processor of this execution environment, out of its variables."""
-    config = Config(
-        connect_timeout=2,
-        read_timeout=5,
-        retries={"mode": "standard", "max_attempts": 3},
-        max_pool_connections=16,
-    )
     session = boto3.Session()
     anomaly_micro = int(Decimal(os.environ["ANOMALY_PERCENT"]) * MICRO)
     ttl_days = os.environ.get("TTL_DAYS")
     table = QuoteTable(
-        session.client("dynamodb", config=config),
+        session.client("dynamodb", config=CLIENT_CONFIG),
         os.environ["TABLE"],
         anomaly_micro=anomaly_micro,
         ttl_s=int(ttl_days) * 86400 if ttl_days else None,
     )
-    archive = Archive(session.client("s3", config=config), os.environ["BUCKET"], account)
+    archive = Archive(session.client("s3", config=CLIENT_CONFIG), os.environ["BUCKET"], account)
     return Processor(archive, table, anomaly_micro=anomaly_micro)
 
 

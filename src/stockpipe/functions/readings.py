@@ -7,11 +7,11 @@ keeps up; where it lags behind, each cluster of changed rows is read from its ow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stockpipe.domain.quote import to_micro
+from stockpipe.domain.quote import InvalidQuote, to_micro
 from stockpipe.domain.rules import CrossoverRule
 from stockpipe.domain.signals import Crossing, CrossoverScan, Reading
 from stockpipe.functions.table import AFTER
@@ -28,33 +28,46 @@ class Stored:
     after: str | None
 
 
+class Gap(NamedTuple):
+    """A row that is not visible, and the row that tells so; both by timestamp."""
+
+    missing: str
+    named_by: str
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """Changed rows that lie together, and the readings around them in time order.
 
-    ``from_start``: there is no older reading. ``to_end``: there is no newer one.
+    ``from_start``: there is no older reading.
     """
 
     changed: tuple[str, ...]
     stored: tuple[Stored, ...]
     from_start: bool
-    to_end: bool
 
-    def visible(self) -> tuple[Cluster, str | None]:
-        """The readings before the first gap, and the missing row that a changed row waits for.
+    def gap(self, closed: Collection[str] = ()) -> Gap | None:
+        """The first row that is missing among the readings; ``closed`` ones are given up on.
 
-        A gap is a row whose predecessor in its batch is not visible yet.
+        A row that names a predecessor which is not visible yet, or a changed row that is not
+        there itself.
         """
         seen = {one.reading.timestamp for one in self.stored}
         oldest = self.stored[0].reading.timestamp if self.stored else ""
-        whole, missing = self.stored, None
-        for index, one in enumerate(self.stored):
-            if one.after and one.after not in seen and (self.from_start or one.after > oldest):
-                whole, missing = self.stored[:index], one.after
-                break
-        seen = {one.reading.timestamp for one in whole}
-        waits = next((timestamp for timestamp in self.changed if timestamp not in seen), None)
-        return replace(self, stored=whole), waits and (missing or waits)
+        for one in self.stored:
+            known = one.after in seen or one.after in closed
+            if one.after and not known and (self.from_start or one.after > oldest):
+                return Gap(one.after, one.reading.timestamp)
+        gone = [t for t in self.changed if t not in seen and t not in closed]
+        return Gap(gone[0], gone[0]) if gone else None
+
+    def before(self, gap: Gap) -> Cluster:
+        """The readings before a gap. Those behind it have events of their own."""
+        whole = tuple(one for one in self.stored if one.reading.timestamp < gap.named_by)
+        return replace(self, stored=whole)
+
+    def holds_all_changed(self) -> bool:
+        return set(self.changed) <= {one.reading.timestamp for one in self.stored}
 
     @property
     def judged(self) -> tuple[str, str]:
@@ -113,14 +126,15 @@ class Readings:
             if at_end and start and oldest > newest:
                 return None  # far behind the newest reading
             group = [t for t in waiting if t >= oldest] or [newest]
-            before = [one.reading for one in backward[::-1] if one.reading.timestamp < group[0]]
-            if start is None or _settled(before, rules, slow):
+            readings = [one.reading for one in backward[::-1]]
+            if start is None or _settled(readings, group[0], rules, slow):
                 break
+            page *= 2  # a flat price may have to be followed far back, once
         stored = backward[::-1]
         if at_end:
-            return Cluster(tuple(group), tuple(stored), start is None, True)
-        forward, to_end = self._forward(symbol, newest, stored, rules, slow)
-        return Cluster(tuple(group), (*stored, *forward), start is None, to_end)
+            return Cluster(tuple(group), tuple(stored), start is None)
+        forward = self._forward(symbol, newest, stored, rules, slow)
+        return Cluster(tuple(group), (*stored, *forward), start is None)
 
     def _forward(
         self,
@@ -129,22 +143,24 @@ class Readings:
         stored: Sequence[Stored],
         rules: Sequence[CrossoverRule],
         slow: int,
-    ) -> tuple[list[Stored], bool]:
+    ) -> list[Stored]:
         """The next ``slow - 1`` readings, and on through the next one that has a sign.
 
         Beyond them no window holds a changed row, and the sign seeds whatever follows.
         """
         forward: list[Stored] = []
+        page = slow + 5
         start: dict[str, Any] | None = None
         while True:
-            rows, start = self._query(symbol, limit=slow + 5, since=newest, start=start)
+            rows, start = self._query(symbol, limit=page, since=newest, start=start)
             forward += rows
             if start is None:
-                return forward, True
+                return forward
             readings = [one.reading for one in (*stored, *forward)]
             last_changed = len(stored) + slow - 1
             if all(_sign_after(readings, rule, last_changed) for rule in rules):
-                return forward, False
+                return forward
+            page *= 2
 
     def _query(
         self,
@@ -174,26 +190,38 @@ class Readings:
         if start:
             request["ExclusiveStartKey"] = start
         answer = self._dynamodb.query(**request)
-        rows = [
-            Stored(
-                Reading(item["timestamp"]["S"], to_micro(item["price"]["N"])),
-                item[AFTER]["S"] if AFTER in item else None,
-            )
-            for item in answer["Items"]
-        ]
+        rows = [row for item in answer["Items"] if (row := _stored(item))]
         return rows, answer.get("LastEvaluatedKey") or None
 
 
-def _settled(before: Sequence[Reading], rules: Sequence[CrossoverRule], slow: int) -> bool:
-    """Whether every rule has a non-zero sign among the readings before the changed rows."""
-    if len(before) < slow:
+def _stored(item: dict[str, Any]) -> Stored | None:
+    """A row as a reading. One that somebody else wrote without a price is none: it has no say, and
+    must not stop the others."""
+    try:
+        price = to_micro(item["price"]["N"])
+    except (KeyError, InvalidQuote):
+        return None
+    after = item[AFTER]["S"] if AFTER in item else None
+    return Stored(Reading(item["timestamp"]["S"], price), after)
+
+
+def _settled(
+    readings: Sequence[Reading], first_changed: str, rules: Sequence[CrossoverRule], slow: int
+) -> bool:
+    """Whether the readings tell for every rule on which side the averages were before.
+
+    Where no judged reading has a sign there is nothing to cross, and no need to know.
+    """
+    if sum(reading.timestamp < first_changed for reading in readings) < slow:
         return False
     for rule in rules:
         scan = CrossoverScan(rule.fast, rule.slow)
-        for reading in before:
+        for reading in readings:
             scan.push(reading)
-        if not scan.last_sign:
-            return False
+            if scan.now:
+                if reading.timestamp >= first_changed:
+                    return False
+                break
     return True
 
 

@@ -22,13 +22,17 @@ from stockpipe.domain.alerts import Alert
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
 from stockpipe.domain.rules import CrossoverRule, parse_rules
 from stockpipe.functions.alerts import KNOWN, LEASED, AlertBook
-from stockpipe.functions.batch import batch_response, lowest, time_left
+from stockpipe.functions.batch import CLIENT_CONFIG, batch_response, lowest, time_left
 from stockpipe.functions.faults import error_code, is_transient
 from stockpipe.functions.readings import Cluster, Readings
 from stockpipe.functions.telemetry import emit, metrics_line
 
-SETTLE_S = 60
-"""How long a row waits for its predecessor; past that, the predecessor was refused for good."""
+SETTLE_S = 900
+"""How long a row waits for its predecessor: long enough for a throttled table, well below
+``notify_max_age``. Past that the predecessor was deleted, and nobody will bring it back."""
+
+MAX_GAPS = 10_000
+"""How many are remembered; forgetting one only means waiting for it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,8 @@ class TrendAnalysis:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._readings, self._book, self._rules, self._clock = readings, book, rules, clock
+        self._gaps: dict[tuple[str, str], float] = {}
+        """When this execution environment first missed a row, in epoch seconds."""
 
     def run(self, batch: Sequence[Change], left: Callable[[], float]) -> Outcome:
         """Judge one batch; ``left()`` tells the seconds that remain for it."""
@@ -103,9 +109,7 @@ class TrendAnalysis:
             by_symbol.setdefault(change.symbol, []).append(change)
         for symbol, rows in by_symbol.items():
             try:
-                if left() <= 0:
-                    raise HandBack("out of time")
-                self._judge(symbol, rows, outcome)
+                self._judge(symbol, rows, outcome, left)
             except HandBack as why:
                 self._hand_back(outcome, rows, str(why))
             except Exception as error:
@@ -120,18 +124,17 @@ class TrendAnalysis:
         if first:
             outcome.handed_back[first] = f"{rows[0].symbol}: {why}"
 
-    def _judge(self, symbol: str, rows: Sequence[Change], outcome: Outcome) -> None:
+    def _judge(
+        self, symbol: str, rows: Sequence[Change], outcome: Outcome, left: Callable[[], float]
+    ) -> None:
         rules = [rule for rule in self._rules if rule.covers(symbol)]
         if not rules:
             return
         timestamps = [row.timestamp for row in rows]
         ordinary = timestamps == sorted(set(timestamps)) and not any(r.modified for r in rows)
         for found in self._readings.clusters(symbol, timestamps, rules):
-            cluster = found
-            if self._young(rows):
-                cluster, missing = cluster.visible()
-                if missing:
-                    raise HandBack(f"{missing} is not visible yet")
+            _check_time(left)
+            cluster = self._visible(symbol, found, rows)
             if not cluster.stored:
                 continue
             # Only a row that came late, out of order or changed can have made an alert wrong.
@@ -139,7 +142,28 @@ class TrendAnalysis:
                 one.reading.timestamp >= cluster.changed[0] for one in cluster.stored
             )
             for rule in rules:
-                self._alert(symbol, rule, cluster, outcome, look_back=not ordinary_here)
+                self._alert(symbol, rule, cluster, outcome, left, look_back=not ordinary_here)
+
+    def _visible(self, symbol: str, found: Cluster, rows: Sequence[Change]) -> Cluster:
+        """The readings up to a gap that may still close; raises HandBack for a row behind it.
+
+        BatchWriteItem has no order: a crossing computed across a gap may never have been.
+        """
+        written_at = {row.timestamp: row.written_at for row in rows}
+        now = self._clock.now().timestamp()
+        closed: set[str] = set()
+        if len(self._gaps) > MAX_GAPS:
+            self._gaps.clear()
+        while gap := found.gap(closed):
+            first_seen = self._gaps.setdefault((symbol, gap.missing), now)
+            if now - min(first_seen, written_at.get(gap.named_by, first_seen)) >= SETTLE_S:
+                closed.add(gap.missing)
+                continue
+            whole = found.before(gap)
+            if not whole.holds_all_changed():
+                raise HandBack(f"{gap.missing} is not visible yet")
+            return whole
+        return found
 
     def _alert(
         self,
@@ -147,6 +171,7 @@ class TrendAnalysis:
         rule: CrossoverRule,
         cluster: Cluster,
         outcome: Outcome,
+        left: Callable[[], float],
         *,
         look_back: bool,
     ) -> None:
@@ -156,6 +181,7 @@ class TrendAnalysis:
                 symbol, rule.name, *cluster.judged, {alert.id for alert in alerts}
             )
         for alert in alerts:
+            _check_time(left)
             settled = self._book.settle(alert)
             if settled == LEASED:
                 raise HandBack(f"{alert.id} is being published by another invocation")
@@ -163,9 +189,10 @@ class TrendAnalysis:
             if settled != KNOWN:
                 outcome.alerts.append(f"{symbol} {alert.id} {alert.crossing.kind} {settled}")
 
-    def _young(self, rows: Sequence[Change]) -> bool:
-        now = self._clock.now().timestamp()
-        return now - max(row.written_at for row in rows) < SETTLE_S
+
+def _check_time(left: Callable[[], float]) -> None:
+    if left() <= 0:
+        raise HandBack("out of time")
 
 
 def summary(outcome: Outcome, batch: Sequence[Change], clock: Clock) -> str:
@@ -200,15 +227,16 @@ def shipped_rules() -> tuple[CrossoverRule, ...]:
 @lru_cache(maxsize=1)
 def _analysis() -> TrendAnalysis:
     """The analysis of this execution environment, out of its variables and its zip."""
-    config = Config(
-        connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3}
-    )
     session = boto3.Session()
-    dynamodb = session.client("dynamodb", config=config)
+    dynamodb = session.client("dynamodb", config=CLIENT_CONFIG)
     max_age = os.environ["NOTIFY_MAX_AGE_S"]
     book = AlertBook(
         dynamodb,
-        session.client("sns", config=config),
+        # Never twice by itself: a publish that timed out may have gone out.
+        session.client(
+            "sns",
+            config=Config(connect_timeout=1, read_timeout=8, retries={"total_max_attempts": 1}),
+        ),
         table=os.environ["ALERTS_TABLE"],
         topic_arn=os.environ["TOPIC_ARN"],
         max_age_s=None if max_age == "off" else float(max_age),

@@ -21,14 +21,13 @@ def policy(*statements: dict[str, Any]) -> dict[str, Any]:
     return {"Version": VERSION, "Statement": list(statements)}
 
 
-def trust_policy(names: Names) -> dict[str, Any]:
-    """Only Lambda, and only on behalf of this account."""
+def trust_policy() -> dict[str, Any]:
+    """Only Lambda. Who may hand the role to a function is what iam:PassRole decides."""
     return policy(
         {
             "Effect": "Allow",
             "Principal": {"Service": "lambda.amazonaws.com"},
             "Action": "sts:AssumeRole",
-            "Condition": {"StringEquals": {"aws:SourceAccount": names.account}},
         }
     )
 

@@ -30,7 +30,7 @@ def history(
     (``sent_at`` None until it was sent). Raises :class:`NotProvisioned`.
     """
     try:
-        items = _of_symbols(dynamodb, table, symbols) if symbols else _all(dynamodb, table)
+        items = _of_symbols(dynamodb, table, symbols, since) if symbols else _all(dynamodb, table)
     except Exception as error:
         if error_code(error) == "ResourceNotFoundException":
             raise NotProvisioned(
@@ -51,14 +51,15 @@ def _all(dynamodb: DynamoDBClient, table: str) -> list[dict[str, Any]]:
 
 
 def _of_symbols(
-    dynamodb: DynamoDBClient, table: str, symbols: Sequence[str]
+    dynamodb: DynamoDBClient, table: str, symbols: Sequence[str], since: str | None
 ) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     for symbol in symbols:
         pages = dynamodb.get_paginator("query").paginate(
             TableName=table,
-            KeyConditionExpression="symbol = :symbol",
-            ExpressionAttributeValues={":symbol": {"S": symbol}},
+            # An id begins with the timestamp, so that a period is a range of ids.
+            KeyConditionExpression="symbol = :symbol AND id >= :since",
+            ExpressionAttributeValues={":symbol": {"S": symbol}, ":since": {"S": since or "0"}},
             ConsistentRead=True,
         )
         items += [item for page in pages for item in page["Items"]]

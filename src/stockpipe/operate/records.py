@@ -59,23 +59,26 @@ class Records:
     def symbols(self) -> list[str]:
         """Every symbol that has records: one small read each, not a scan of the rows.
 
-        A Scan of Limit 1 whose start key lies behind the symbol's last possible row jumps to the
-        next partition key. Raises :class:`NotProvisioned`.
+        A Scan of Limit 1 whose start key is the symbol's last row jumps to the next partition key.
+        Raises :class:`NotProvisioned`.
         """
         found: list[str] = []
         start: dict[str, Any] | None = None
         while True:
             request: dict[str, Any] = {"TableName": self._table, "Limit": 1}
-            request["ProjectionExpression"] = "symbol"
+            request["ProjectionExpression"] = "symbol, #ts"
+            request["ExpressionAttributeNames"] = {"#ts": "timestamp"}
             if start:
                 request["ExclusiveStartKey"] = start
             items = self._call("scan", request)["Items"]
             if not items:
                 return sorted(found)
             symbol = items[0]["symbol"]["S"]
-            found.append(symbol)
+            if symbol not in found:  # again where a row arrived between two reads
+                found.append(symbol)
             newest = self.newest(symbol, 1)
-            start = {"symbol": {"S": symbol}, "timestamp": {"S": newest[0]["timestamp"]}}
+            last = newest[0]["timestamp"] if newest else items[0]["timestamp"]["S"]
+            start = {"symbol": {"S": symbol}, "timestamp": {"S": last}}
 
     def newest(self, symbol: str, count: int, *, since: str | None = None) -> list[Record]:
         """The newest rows of a symbol, oldest first; ``since`` is a normalised timestamp."""

@@ -50,8 +50,7 @@ class Table(Resource):
             return None
         table = answer["Table"]
         if table["TableStatus"] == "DELETING":
-            await_gone(self.id, self._status)
-            return None
+            return None  # creating it is retried until it is gone
         tags = tag_map(dynamodb.list_tags_of_resource(ResourceArn=table["TableArn"])["Tags"])
         ttl = dynamodb.describe_time_to_live(TableName=self.name)["TimeToLiveDescription"]
         enabled = ttl.get("TimeToLiveStatus") in ("ENABLED", "ENABLING")

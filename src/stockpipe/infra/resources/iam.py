@@ -32,7 +32,7 @@ class Role(Resource):
 
     def desired(self) -> dict[str, Any]:
         return {
-            "trust": trust_policy(self.names),
+            "trust": trust_policy(),
             "policy": self.policy,
             "boundary": self.boundary,
             "tags": self.stable_tags,
@@ -64,7 +64,7 @@ class Role(Resource):
         iam = self.aws.client("iam")
         iam.create_role(
             RoleName=self.name,
-            AssumeRolePolicyDocument=json.dumps(trust_policy(self.names)),
+            AssumeRolePolicyDocument=json.dumps(trust_policy()),
             Description="Made by stockpipe",
             Tags=tag_list(self.tags),
             **({"PermissionsBoundary": self.boundary} if self.boundary else {}),
@@ -77,7 +77,7 @@ class Role(Resource):
             iam.tag_role(RoleName=self.name, Tags=tag_list(self.tags))
         if "trust" in changes:
             iam.update_assume_role_policy(
-                RoleName=self.name, PolicyDocument=json.dumps(trust_policy(self.names))
+                RoleName=self.name, PolicyDocument=json.dumps(trust_policy())
             )
         if "boundary" in changes:
             if self.boundary:

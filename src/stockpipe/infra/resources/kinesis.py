@@ -17,7 +17,6 @@ class Stream(Resource):
     """A Kinesis stream; ``shards`` counts for the provisioned mode only."""
 
     kind = "stream"
-    holds_data = True
 
     mode: str = "on-demand"
     shards: int = 1
@@ -43,8 +42,7 @@ class Stream(Resource):
             return None
         summary = answer["StreamDescriptionSummary"]
         if summary["StreamStatus"] == "DELETING":
-            await_gone(self.id, self._status)
-            return None
+            return None  # creating it is retried until it is gone
         tags = {
             tag["Key"]: tag["Value"]
             for tag in kinesis.list_tags_for_stream(StreamName=self.name)["Tags"]
@@ -86,19 +84,14 @@ class Stream(Resource):
         kinesis = self.aws.client("kinesis")
         if "tags" in changes:
             kinesis.add_tags_to_stream(StreamName=self.name, Tags=dict(self.tags))
-        if "mode" in changes:
+        if "mode" in changes:  # first: only a provisioned stream can be resharded
             kinesis.update_stream_mode(
                 StreamARN=self.names.stream_arn,
                 StreamModeDetails={"StreamMode": self.mode.upper().replace("-", "_")},
             )
             self._await_active()
         if "shards" in changes:
-            kinesis.update_shard_count(
-                StreamName=self.name,
-                TargetShardCount=self.shards,
-                ScalingType="UNIFORM_SCALING",
-            )
-            self._await_active()
+            self._reshard()
         if "retention_hours" in changes:
             old, new = changes["retention_hours"]
             change = (
@@ -119,6 +112,24 @@ class Stream(Resource):
             "ResourceNotFoundException",
         )
         await_gone(self.id, self._status)
+
+    def _reshard(self) -> None:
+        """One call may at most double or halve the open shards, so go there in steps.
+
+        https://docs.aws.amazon.com/kinesis/latest/APIReference/API_UpdateShardCount.html
+        """
+        kinesis = self.aws.client("kinesis")
+        while (count := self._open_shards()) != self.shards:
+            more = self.shards > count
+            step = min(self.shards, 2 * count) if more else max(self.shards, (count + 1) // 2)
+            kinesis.update_shard_count(
+                StreamName=self.name, TargetShardCount=step, ScalingType="UNIFORM_SCALING"
+            )
+            self._await_active()
+
+    def _open_shards(self) -> int:
+        answer = self.aws.client("kinesis").describe_stream_summary(StreamName=self.name)
+        return int(answer["StreamDescriptionSummary"]["OpenShardCount"])
 
     def _status(self) -> str | None:
         answer = absent_is_none(

@@ -27,7 +27,6 @@ class Function(Resource):
 
     handler: str = ""
     role: str = ""
-    log_group: str = ""
     bundle: Bundle = field(default_factory=lambda: Bundle(b""))
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -150,17 +149,16 @@ class EventSourceMapping(Resource):
             "responses": ["ReportBatchItemFailures"],
             "on_failure": self.failures,
             "starting_position": "TRIM_HORIZON",
+            "source": self.source(),
             "enabled": True,
             "tags": self.stable_tags,
         }
 
     def read(self) -> Live | None:
-        client = self.aws.client("lambda")
         found = self._find()
         if found is None:
             return None
-        arn = found.get("EventSourceMappingArn") or self.names.mapping_arn(found["UUID"])
-        tags = client.list_tags(Resource=arn).get("Tags", {})
+        arn, tags = self._arn(found), self._tags(found)
         state = str(found["State"])
         settings = {
             "batch_size": found["BatchSize"],
@@ -174,6 +172,7 @@ class EventSourceMapping(Resource):
             .get("OnFailure", {})
             .get("Destination"),
             "starting_position": found.get("StartingPosition", "TRIM_HORIZON"),
+            "source": found["EventSourceArn"],
             "enabled": state in ("Enabled", "Enabling", "Creating", "Updating"),
             "tags": matching(tags, self.stable_tags),
         }
@@ -200,22 +199,23 @@ class EventSourceMapping(Resource):
             self.create()
             return
         if "tags" in changes:
-            arn = found.get("EventSourceMappingArn") or self.names.mapping_arn(found["UUID"])
-            client.tag_resource(Resource=arn, Tags=dict(self.tags))
+            client.tag_resource(Resource=self._arn(found), Tags=dict(self.tags))
         if set(changes) - {"tags"}:
             client.update_event_source_mapping(UUID=found["UUID"], **self._configuration())
             self._await_enabled()
 
     def delete(self) -> None:
-        client, found = self.aws.client("lambda"), self._find(any_source=True)
-        if found is None:
-            return
-        if found["State"] != "Deleting":
-            absent_is_none(
-                lambda: client.delete_event_source_mapping(UUID=found["UUID"]),
-                "ResourceNotFoundException",
-            )
-        await_gone(self.id, lambda: self._state(found["UUID"]))
+        client = self.aws.client("lambda")
+        for found in self._all():
+            uuid = found["UUID"]
+            if found["State"] != "Deleting":
+                if not self.is_ours(self._tags(found)):
+                    continue
+                absent_is_none(
+                    partial(client.delete_event_source_mapping, UUID=uuid),
+                    "ResourceNotFoundException",
+                )
+            await_gone(self.id, partial(self._state, uuid))
 
     def _configuration(self) -> dict[str, Any]:
         return {
@@ -231,23 +231,32 @@ class EventSourceMapping(Resource):
             "DestinationConfig": {"OnFailure": {"Destination": self.failures}},
         }
 
-    def _find(self, *, any_source: bool = False) -> dict[str, Any] | None:
-        """The mapping of the function; one whose source is gone only for deletion."""
-        client, source = self.aws.client("lambda"), self.source()
-        pages = client.get_paginator("list_event_source_mappings").paginate(
-            FunctionName=self.function
+    def _all(self) -> list[dict[str, Any]]:
+        """Every mapping of the function, whatever its source."""
+        pages = (
+            self.aws.client("lambda")
+            .get_paginator("list_event_source_mappings")
+            .paginate(FunctionName=self.function)
         )
         found = absent_is_none(
-            lambda: [one for page in pages for one in page["EventSourceMappings"]],
+            lambda: [dict(one) for page in pages for one in page["EventSourceMappings"]],
             "ResourceNotFoundException",
         )
-        for one in found or []:
-            if one["EventSourceArn"] == source or any_source:
-                if one["State"] == "Deleting" and not any_source:
-                    await_gone(self.id, partial(self._state, one["UUID"]))
-                    continue
-                return dict(one)
-        return None
+        return found or []
+
+    def _find(self) -> dict[str, Any] | None:
+        """The mapping from our source, or else one from a source that is no longer ours."""
+        source = self.source()
+        found = [one for one in self._all() if one["State"] != "Deleting"]
+        found.sort(key=lambda one: one["EventSourceArn"] != source)
+        return found[0] if found else None
+
+    def _arn(self, found: Mapping[str, Any]) -> str:
+        return found.get("EventSourceMappingArn") or self.names.mapping_arn(found["UUID"])
+
+    def _tags(self, found: Mapping[str, Any]) -> dict[str, str]:
+        answer = self.aws.client("lambda").list_tags(Resource=self._arn(found))
+        return dict(answer.get("Tags", {}))
 
     def _state(self, uuid: str) -> str | None:
         answer = absent_is_none(

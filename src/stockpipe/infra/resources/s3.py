@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stockpipe.errors import ProvisionError
 from stockpipe.infra.policies import tls_only
 from stockpipe.infra.resource import (
     Live,
@@ -32,9 +33,13 @@ class Bucket(Resource):
     """A bucket; ``expire_days`` deletes its objects after so many days."""
 
     kind = "bucket"
-    holds_data = True
 
     expire_days: int | None = None
+
+    @property
+    def holds_data(self) -> bool:  # type: ignore[override]
+        """What expires by itself is nothing to keep."""
+        return self.expire_days is None
 
     def desired(self) -> dict[str, Any]:
         return {
@@ -127,7 +132,12 @@ class Bucket(Resource):
                     {"Key": one["Key"], "VersionId": one["VersionId"]}
                     for one in found[start : start + PAGE]
                 ]
-                s3.delete_objects(Delete={"Objects": keys, "Quiet": True}, **owner)
+                answer = s3.delete_objects(Delete={"Objects": keys, "Quiet": True}, **owner)
+                for error in answer.get("Errors", []):
+                    raise ProvisionError(
+                        f"bucket {self.name}: {error['Key']} cannot be deleted: {error['Message']}",
+                        hint="Correct the cause and run the same command again.",
+                    )
         absent_is_none(lambda: s3.delete_bucket(**owner), "NoSuchBucket")
 
     @property
