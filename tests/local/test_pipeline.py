@@ -306,3 +306,39 @@ def test_without_a_network_there_is_one_error_and_the_way_that_works(cli: Cli) -
     assert done.err.count("error:") == 1
     assert "Yahoo could not be reached" in done.err
     assert "replay:sample" in done.err
+
+
+def test_capacity_mode_changes_in_place_and_shards_are_kept(cli: Cli) -> None:
+    modes = Cli(cli.home, stack="modes")
+    modes("provision")
+    provisioned = {"STOCKPIPE_STREAM_MODE": "provisioned"}
+    plan = json.loads(modes("provision", "--plan", "--json", env=provisioned).out)
+    (change,) = [one for one in plan["changes"] if one["action"] == "update"]
+    assert change["settings"] == {"mode": ["on-demand", "provisioned"]}
+    modes("provision", env=provisioned)
+    assert json.loads(modes("provision", "--plan", "--json", env=provisioned).out)["summary"][
+        "keep"
+    ] == 17  # fmt: skip
+    resharded = modes("provision", env={**provisioned, "STOCKPIPE_SHARDS": "3"}, code=1)
+    assert "cannot reshard" in resharded.err
+    modes("teardown")
+    modes("provision", env={**provisioned, "STOCKPIPE_SHARDS": "3"})
+    modes("stream", "--source", "replay:sample", "--speed", "max")
+    modes.settle()
+    assert len(modes.items()) == 1008
+    assert alerted(modes) == sorted(expected_crossings())
+    modes("teardown")
+
+
+def test_a_table_made_anew_gets_its_mapping_anew(cli: Cli) -> None:
+    again = Cli(cli.home, stack="again")
+    again("provision")
+    again.aws.client("dynamodb").delete_table(TableName=again.aws.names.table)
+    again("provision")
+    found = again.aws.client("lambda").list_event_source_mappings(
+        FunctionName=again.aws.names.trend_function
+    )["EventSourceMappings"]
+    table = again.aws.client("dynamodb").describe_table(TableName=again.aws.names.table)["Table"]
+    assert [one["EventSourceArn"] for one in found] == [table["LatestStreamArn"]]
+    again("teardown")
+    assert again.aws.client("lambda").list_event_source_mappings()["EventSourceMappings"] != found

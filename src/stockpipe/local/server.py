@@ -129,6 +129,7 @@ class Server:
         parts.answer_lost_writes()
         parts.trust_loopback()
         parts.keep_log_groups_gone()
+        parts.keep_shards()
         emulated.install()
         hooks.install()
         self._snapshots.restore()

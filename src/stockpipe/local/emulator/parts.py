@@ -6,6 +6,7 @@ at start, by name, instead of quietly running its own version.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -184,3 +185,39 @@ def keep_log_groups_gone() -> None:
             original(function, *rest, **named)
 
     original: Callable[..., None] = replace(lambda_svc, "_emit_lambda_logs", emit)
+
+
+def keep_shards() -> None:
+    """Kinesis: UpdateStreamMode is there, and UpdateShardCount loses nothing.
+
+    ministack does not know the former; at the latter it throws all shards away with their
+    records. Here a stream keeps the shards that it was made with, and says so.
+    """
+    from ministack.core.responses import error_response_json, json_response
+    from ministack.services import kinesis
+
+    async def handle_request(
+        method: str, path: str, headers: dict[str, str], body: bytes, *rest: Any, **named: Any
+    ) -> Any:
+        if headers.get("x-amz-target", "").endswith(".UpdateStreamMode"):
+            wanted = json.loads(body)
+            _, stream = kinesis._resolve_stream(wanted)
+            if stream is None:
+                return error_response_json("ResourceNotFoundException", "Stream not found", 400)
+            stream["StreamModeDetails"] = wanted["StreamModeDetails"]
+            return json_response({})
+        return await original(method, path, headers, body, *rest, **named)
+
+    def update_shard_count(wanted: dict[str, Any]) -> Any:
+        name, stream = kinesis._resolve_stream(wanted)
+        if stream and len(stream["shards"]) != wanted.get("TargetShardCount"):
+            return error_response_json(
+                "InvalidArgumentException",
+                f"The embedded cloud cannot reshard {name}: a stream keeps the shards that it was "
+                "made with. Use another --stack, or tear this one down first.",
+                400,
+            )
+        return count(wanted)
+
+    original: Callable[..., Any] = replace(kinesis, "handle_request", handle_request)
+    count: Callable[..., Any] = replace(kinesis, "_update_shard_count", update_shard_count)
