@@ -4,7 +4,7 @@
 -- @param since date = first: first day of the period (UTC)
 -- @param until date = last: last day of the period (UTC)
 SELECT
-  symbol, "timestamp", open, high, low, price, previous_close, change, change_percent, volume,
+  symbol, "timestamp", open, high, low, price, previous_close, change_percent, volume,
   source
 FROM (
   SELECT

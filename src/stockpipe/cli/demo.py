@@ -226,15 +226,13 @@ class _Streamed:
             return
         self._stored.add(key)
         day, change = row["timestamp"][:10], row.get("change_percent")
-        percent = "" if change is None else f"{change:+7.2f} %"
-        board.add(
-            "Records", f"{day}  {row['symbol']:<5}{row['price']:>8.2f} {percent}", piped=False
-        )
+        percent = "" if change is None else f"{change:+6.1f} %"
+        board.add("Records", f"{day} {row['symbol']:<5}{row['price']:>8.2f} {percent}", piped=False)
         if row["anomaly"] == "Yes":
             self._anomalies += 1
             board.add(
                 "Anomalies > 5 %",
-                f"{day}  {row['symbol']:<5}{row['price']:>8.2f} {percent}",
+                f"{day} {row['symbol']:<5}{row['price']:>8.2f} {percent}",
                 ui.ANOMALY,
                 piped=abs(change or 0) > 10,
             )
@@ -244,7 +242,7 @@ class _Streamed:
         golden = alert["kind"] == "golden"
         board.add(
             "Golden and death crosses",
-            f"{alert['timestamp'][:10]}  {alert['symbol']:<5}"
+            f"{alert['timestamp'][:10]} {alert['symbol']:<5}"
             f"{'▲ golden' if golden else '▼ death '} {alert['price']:>8.2f}",
             ui.GOLDEN if golden else ui.DEATH,
         )

@@ -66,7 +66,7 @@ def text(line: str = "") -> None:
 def note(line: str, style: str | None = None) -> None:
     """One line for people, on stderr. Not markup: quotes and paths are shown as they are."""
     if not quiet:
-        err.print(Text(line, style=style or ""))
+        err.print(Text(line, style=style or ""), soft_wrap=not err.is_terminal)
 
 
 def heading(number: int | None, title: str, detail: str = "") -> None:
@@ -77,7 +77,7 @@ def heading(number: int | None, title: str, detail: str = "") -> None:
 
 def note_markup(line: str) -> None:
     if not quiet:
-        err.print(line)
+        err.print(line, soft_wrap=not err.is_terminal)
 
 
 def error(problem: StockpipeError) -> None:
@@ -210,7 +210,7 @@ def counting(what: str, total: int | None) -> Iterator[Any]:
 class Board:
     """Panels side by side that fill up live; in a pipe, a line per item instead."""
 
-    ROWS = 9
+    ROWS, NARROW_ROWS, WIDTH = 9, 4, 36
 
     def __init__(self, *titles: str) -> None:
         self._panels = {title: deque[Text](maxlen=self.ROWS) for title in titles}
@@ -243,15 +243,16 @@ class Board:
             self._live.update(self._draw())
 
     def _draw(self) -> RenderableType:
-        width = max(24, (err.width - 2) // len(self._panels))
-        if width * len(self._panels) > err.width:
-            width = err.width
+        beside = self.WIDTH * len(self._panels) <= err.width
+        width = err.width // len(self._panels) if beside else err.width
+        rows = self.ROWS if beside else self.NARROW_ROWS
         panels = [
             Panel(
-                Group(*lines, *[Text("")] * (self.ROWS - len(lines))),
+                Group(*list(lines)[-rows:], *[Text("")] * (rows - len(lines))),
                 title=f"{title} [dim]{self._totals[title]:,}[/]",
                 title_align="left",
                 border_style="dim",
+                padding=0,
                 width=width,
             )
             for title, lines in self._panels.items()
