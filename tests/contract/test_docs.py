@@ -60,7 +60,8 @@ def commands() -> list[str]:
     found = []
     for document in DOCUMENTS:
         for block in re.findall(r"^```\w*\n(.*?)^```", document.read_text("utf-8"), re.M | re.S):
-            found += re.findall(r"^(stockpipe [a-z].*?)(?:\s+#.*)?$", block, re.M)
+            # Words one space apart: the title of the captured demo is no command.
+            found += re.findall(r"^(stockpipe [a-z]\S*(?: [^\s#]\S*)*)(?: +#.*)?$", block, re.M)
     return sorted(set(found))
 
 
