@@ -16,7 +16,8 @@ from statistics import median, quantiles
 from stockpipe.aws import Aws
 from stockpipe.config import Settings
 from stockpipe.domain.clock import SYSTEM_CLOCK
-from stockpipe.domain.quote import Quote, moment_text
+from stockpipe.domain.exact import moment_text
+from stockpipe.domain.quote import Quote
 from stockpipe.domain.signals import Reading, crossings
 from stockpipe.feeds.replay import read_csv
 from stockpipe.infra.apply import apply

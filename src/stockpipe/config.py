@@ -20,8 +20,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from stockpipe.domain.exact import InvalidQuote
 from stockpipe.domain.names import STACK_RULE, valid_stack
-from stockpipe.domain.quote import InvalidQuote, parse_symbol
+from stockpipe.domain.quote import parse_symbol
 from stockpipe.domain.rules import DEFAULT_RULES, CrossoverRule, InvalidRule, parse_rules
 from stockpipe.errors import ConfigError
 

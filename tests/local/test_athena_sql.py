@@ -17,8 +17,9 @@ import pytest
 from athena_server import ACCOUNT, REGION, Cloud
 
 from stockpipe.aws import Aws
+from stockpipe.domain.exact import to_micro
 from stockpipe.domain.names import Names
-from stockpipe.domain.quote import Quote, quote_json, to_micro
+from stockpipe.domain.quote import Quote, quote_json
 from stockpipe.errors import LocalCloudError, NotProvisioned, QueryFailed
 from stockpipe.queries.athena import QueryResult, archive_days, run
 from stockpipe.queries.bind import bind

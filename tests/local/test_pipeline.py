@@ -14,7 +14,7 @@ import pytest
 from embedded import cleaned
 from stockpipe_cli import Cli
 
-from stockpipe.domain.quote import normalise_timestamp
+from stockpipe.domain.exact import normalise_timestamp
 from stockpipe.domain.signals import Reading, crossings
 from stockpipe.feeds.replay import read_csv
 from yahoo_proxy import BATCH, Answer, YahooProxy, batch, entry

@@ -12,16 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockpipe.domain.quote import (
+from stockpipe.domain.exact import (
     InvalidQuote,
-    Quote,
     decimal_text,
     divide_half_even,
     normalise_timestamp,
-    parse_quote,
-    quote_json,
     to_micro,
 )
+from stockpipe.domain.quote import Quote, parse_quote, quote_json
 
 GOOD: dict[str, Any] = {
     "symbol": "AAPL",

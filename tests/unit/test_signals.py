@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import SHARED
+from stockpipe.domain.exact import normalise_timestamp, to_micro
 from stockpipe.domain.indicators import SmaPair
-from stockpipe.domain.quote import normalise_timestamp, to_micro
 from stockpipe.domain.signals import Reading, crossings
 
 BARS = sorted(SHARED.glob("bars/*.csv.gz"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stores import THROTTLED, Table, Topic, refused
 
 from stockpipe.domain.clock import SystemClock
-from stockpipe.domain.quote import price_text
+from stockpipe.domain.exact import price_text
 from stockpipe.domain.rules import CrossoverRule
 from stockpipe.domain.signals import Reading, crossings
 from stockpipe.functions.alerts import LEASE_S, AlertBook

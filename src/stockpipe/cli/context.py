@@ -97,7 +97,8 @@ def symbols_of(
     settings: Settings, positional: list[str] | None, option: list[str] | None, *, default: bool
 ) -> list[str]:
     """Symbols as given, upper-cased and checked, without repetition; else those of the settings."""
-    from stockpipe.domain.quote import InvalidQuote, parse_symbol
+    from stockpipe.domain.exact import InvalidQuote
+    from stockpipe.domain.quote import parse_symbol
 
     given = [*(positional or []), *(option or [])]
     if not given:

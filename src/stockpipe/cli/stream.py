@@ -102,7 +102,7 @@ def stream(
 def _price(sent: Sent) -> object:
     from decimal import Decimal
 
-    from stockpipe.domain.quote import price_text
+    from stockpipe.domain.exact import price_text
 
     return Decimal(price_text(sent.quote.price) or "0")
 
@@ -161,7 +161,7 @@ def _limited(feed: Feed, count: int | None) -> Iterator[Round]:
 
 
 def _say_round(taken: Round) -> None:
-    from stockpipe.domain.quote import price_text
+    from stockpipe.domain.exact import price_text
 
     parts = [
         f"{quote.symbol} {price_text(quote.price)}"

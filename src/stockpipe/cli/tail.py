@@ -74,7 +74,7 @@ def _edge(since: str | None) -> str | None:
 
     from stockpipe.config import duration_s
     from stockpipe.domain.clock import SYSTEM_CLOCK
-    from stockpipe.domain.quote import moment_text
+    from stockpipe.domain.exact import moment_text
 
     if since is None:
         return None

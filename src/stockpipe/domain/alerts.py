@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stockpipe.domain.quote import price_text
+from stockpipe.domain.exact import price_text
 from stockpipe.domain.signals import GOLDEN, Crossing
 
 PENDING = "pending"

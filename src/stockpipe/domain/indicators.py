@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from stockpipe.domain.quote import divide_half_even
+from stockpipe.domain.exact import divide_half_even
 
 
 @dataclass(slots=True)

@@ -11,35 +11,31 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Decimal
+from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NoReturn
 
-MICRO = 1_000_000
-PRICE_LIMIT = 10**12
-"""Prices are below this many units of currency."""
+from stockpipe.domain.exact import (
+    MICRO,
+    InvalidQuote,
+    decimal_text,
+    divide_half_even,
+    moment_text,
+    normalise_timestamp,
+    price_text,
+    shown,
+    to_micro,
+)
+
 VOLUME_LIMIT = 10**15
 MAX_UTC_OFFSET_S = 14 * 3600
-EARLIEST = "1970-01-01T00:00:00.000Z"
-"""The first day of the Glue table's partition projection; what is older no query would find."""
 LATEST_AHEAD = timedelta(days=1)
 """How far a quote's time may lie after its arrival: the projection ends a day from now."""
 
 SYMBOL_RULE = "1 to 20 of A-Z 0-9 . ^ = -"
 _SYMBOL = re.compile(r"[A-Za-z0-9.^=-]{1,20}", re.ASCII)
-_TIMESTAMP = re.compile(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?", re.ASCII
-)
 _SOURCE_LENGTH = 32
-
-
-class InvalidQuote(ValueError):
-    """A record that is not a quote: the field (or ``record``) and the rule that it breaks."""
-
-    def __init__(self, field: str, rule: str) -> None:
-        super().__init__(f"{field}: {rule}")
-        self.field, self.rule = field, rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,86 +189,11 @@ def quote_json(quote: Quote, *, seq: str | None = None) -> str:
 def parse_symbol(text: str) -> str:
     """Upper-cased symbol; raises :class:`InvalidQuote` with the rule."""
     if not _SYMBOL.fullmatch(text):
-        raise InvalidQuote("symbol", f"must be {SYMBOL_RULE}, got {_shown(text)}")
+        raise InvalidQuote("symbol", f"must be {SYMBOL_RULE}, got {shown(text)}")
     return text.upper()
 
 
-def to_micro(value: Decimal | int | float | str, field: str = "price") -> int:
-    """A price in units as micro-units, rounded half to even at the sixth decimal.
-
-    Raises :class:`InvalidQuote` unless it is finite, above 0 and below 10^12. A float is read by
-    its shortest text (``0.1`` is 0.1), which is what its writer meant.
-    """
-    try:
-        number = Decimal(str(value) if isinstance(value, float) else value)
-    except ArithmeticError:
-        raise InvalidQuote(field, f"must be a number, got {_shown(value)}") from None
-    if not number.is_finite():
-        raise InvalidQuote(field, f"must be finite, got {_shown(value)}")
-    if number <= 0:
-        raise InvalidQuote(field, f"must be above 0, got {_shown(value)}")
-    if number >= PRICE_LIMIT:
-        raise InvalidQuote(field, f"must be below 10^12, got {_shown(value)}")
-    micro = int((number * MICRO).to_integral_value(ROUND_HALF_EVEN))
-    if not 0 < micro < PRICE_LIMIT * MICRO:
-        raise InvalidQuote(field, f"must lie in 0.000001 to 10^12, got {_shown(value)}")
-    return micro
-
-
-def price_text(micro: int | None) -> str | None:
-    """Micro-units as the shortest decimal text: ``151830002`` is ``151.830002``."""
-    return None if micro is None else decimal_text(micro, 6)
-
-
-def decimal_text(scaled: int, places: int) -> str:
-    """``scaled * 10^-places`` as the shortest decimal text, without an exponent."""
-    sign = "-" if scaled < 0 else ""
-    digits = str(abs(scaled)).rjust(places + 1, "0")
-    fraction = digits[-places:].rstrip("0")
-    return f"{sign}{digits[:-places]}.{fraction}" if fraction else sign + digits[:-places]
-
-
-def divide_half_even(numerator: int, denominator: int) -> int:
-    """The integer nearest to the quotient, ties to even; the denominator is positive."""
-    quotient, remainder = divmod(numerator, denominator)
-    twice = 2 * remainder
-    if twice > denominator or (twice == denominator and quotient & 1):
-        quotient += 1
-    return quotient
-
-
-@lru_cache(maxsize=4096)
-def normalise_timestamp(text: str, field: str = "timestamp") -> str:
-    """ISO 8601 with a zone, as UTC of fixed width: ``2022-03-14T13:30:00.000Z``.
-
-    Text order is then time order. Finer fractions than milliseconds are cut. Raises
-    :class:`InvalidQuote`.
-    """
-    match = _TIMESTAMP.fullmatch(text)
-    if not match:
-        raise InvalidQuote(field, f"must be ISO 8601 like 2022-03-14T13:30:00Z, got {_shown(text)}")
-    if not match[1]:
-        raise InvalidQuote(field, f"has no time zone (add Z for UTC): {_shown(text)}")
-    try:
-        normalised = moment_text(datetime.fromisoformat(text).astimezone(UTC))
-    except (ValueError, OverflowError):
-        raise InvalidQuote(field, f"is no date and time: {_shown(text)}") from None
-    if normalised < EARLIEST:
-        raise InvalidQuote(field, f"lies before 1970: {_shown(text)}")
-    return normalised
-
-
-def moment_text(moment: datetime) -> str:
-    """An aware time as the contract's UTC text, cut to milliseconds."""
-    utc = moment.astimezone(UTC)
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z".rjust(24, "0")
-
-
-def parse_moment(timestamp: str) -> datetime:
-    """The aware UTC time of a normalised timestamp."""
-    return datetime.fromisoformat(timestamp)
-
-
+@lru_cache(maxsize=512)
 def _latest(arrived_at: datetime) -> str:
     return moment_text(arrived_at + LATEST_AHEAD)
 
@@ -295,7 +216,7 @@ def _number(fields: dict[str, Any], field: str) -> Decimal | int:
     if value is None:
         raise InvalidQuote(field, "is missing" if field not in fields else "must not be null")
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
-        raise InvalidQuote(field, f"must be a number, got {_shown(value)}")
+        raise InvalidQuote(field, f"must be a number, got {shown(value)}")
     return value
 
 
@@ -306,11 +227,11 @@ def _price(fields: dict[str, Any], field: str) -> int:
 def _integer(fields: dict[str, Any], field: str, low: int, high: int) -> int:
     value = _number(fields, field)
     if isinstance(value, Decimal) and not value.is_finite():
-        raise InvalidQuote(field, f"must be finite, got {_shown(value)}")
+        raise InvalidQuote(field, f"must be finite, got {shown(value)}")
     if not low <= value <= high:
-        raise InvalidQuote(field, f"must lie in {low} to {high}, got {_shown(value)}")
+        raise InvalidQuote(field, f"must lie in {low} to {high}, got {shown(value)}")
     if value != int(value):
-        raise InvalidQuote(field, f"must be an integer, got {_shown(value)}")
+        raise InvalidQuote(field, f"must be an integer, got {shown(value)}")
     return int(value)
 
 
@@ -319,7 +240,7 @@ def _text(fields: dict[str, Any], field: str) -> str:
     if value is None:
         raise InvalidQuote(field, "is missing" if field not in fields else "must not be null")
     if not isinstance(value, str):
-        raise InvalidQuote(field, f"must be a string, got {_shown(value)}")
+        raise InvalidQuote(field, f"must be a string, got {shown(value)}")
     return value
 
 
@@ -330,12 +251,3 @@ def _source(fields: dict[str, Any]) -> str | None:
     if not (0 < len(source) <= _SOURCE_LENGTH and source.isascii() and source.isprintable()):
         raise InvalidQuote("source", f"must be 1 to {_SOURCE_LENGTH} printable ASCII characters")
     return source
-
-
-def _shown(value: object) -> str:
-    """A value for a message: quoted, escapes visible, never longer than a line."""
-    try:
-        text = ascii(value) if isinstance(value, str) else str(value)
-    except ValueError:  # an int of more digits than Python prints
-        return "a huge integer"
-    return text if len(text) <= 60 else text[:57] + "..."

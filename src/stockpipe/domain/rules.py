@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stockpipe.domain.quote import InvalidQuote, parse_symbol
+from stockpipe.domain.exact import InvalidQuote
+from stockpipe.domain.quote import parse_symbol
 
 MAX_SLOW = 200
 """The longest window: what one Query of the trend function reads stays a single page."""

@@ -17,13 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
-from stockpipe.domain.quote import (
-    InvalidQuote,
-    Quote,
-    moment_text,
-    parse_moment,
-    quote_from_fields,
-)
+from stockpipe.domain.exact import InvalidQuote, moment_text, parse_moment
+from stockpipe.domain.quote import Quote, quote_from_fields
 from stockpipe.errors import BadRow, FeedError, UsageError
 from stockpipe.feeds.base import Round
 

@@ -14,7 +14,8 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
-from stockpipe.domain.quote import InvalidQuote, Quote, moment_text, parse_symbol, quote_from_fields
+from stockpipe.domain.exact import InvalidQuote, moment_text
+from stockpipe.domain.quote import Quote, parse_symbol, quote_from_fields
 from stockpipe.domain.retry import backoff
 from stockpipe.errors import FeedError, UsageError
 from stockpipe.feeds.base import Round

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from stockpipe.domain.alerts import MUTED, PENDING, SENT, SUPERSEDED, Alert
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
-from stockpipe.domain.quote import moment_text, parse_moment
+from stockpipe.domain.exact import moment_text, parse_moment
 from stockpipe.domain.retry import retry
 from stockpipe.functions.faults import error_code, is_transient
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from stockpipe.domain.exact import moment_text
 from stockpipe.domain.names import QUARANTINE_PREFIX, RAW_PREFIX
-from stockpipe.domain.quote import Quote, moment_text, quote_json
+from stockpipe.domain.quote import Quote, quote_json
 from stockpipe.functions.batch import Arrived
 from stockpipe.functions.faults import is_transient
 

@@ -19,7 +19,8 @@ from typing import Any
 import boto3
 
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
-from stockpipe.domain.quote import MICRO, InvalidQuote, parse_quote
+from stockpipe.domain.exact import MICRO, InvalidQuote
+from stockpipe.domain.quote import parse_quote
 from stockpipe.functions.archive import Archive, Refused, Row
 from stockpipe.functions.batch import (
     CLIENT_CONFIG,

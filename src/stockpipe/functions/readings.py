@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stockpipe.domain.quote import InvalidQuote, to_micro
+from stockpipe.domain.exact import InvalidQuote, to_micro
 from stockpipe.domain.rules import CrossoverRule
 from stockpipe.domain.signals import Crossing, CrossoverScan, Reading
 from stockpipe.functions.table import AFTER

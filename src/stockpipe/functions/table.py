@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
-from stockpipe.domain.quote import Quote, parse_moment, price_text
+from stockpipe.domain.exact import parse_moment, price_text
+from stockpipe.domain.quote import Quote
 from stockpipe.domain.retry import backoff
 from stockpipe.functions.archive import Row
 from stockpipe.functions.faults import error_code, is_transient

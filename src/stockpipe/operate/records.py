@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
-from stockpipe.domain.quote import moment_text, parse_moment
+from stockpipe.domain.exact import moment_text, parse_moment
 from stockpipe.errors import NotProvisioned
 from stockpipe.functions.faults import error_code
 from stockpipe.functions.table import AFTER

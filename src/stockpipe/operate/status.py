@@ -10,8 +10,8 @@ from typing import Any
 from stockpipe.aws import Aws
 from stockpipe.domain.alerts import PENDING
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
+from stockpipe.domain.exact import parse_moment
 from stockpipe.domain.names import FAILURES_PREFIX, QUARANTINE_PREFIX
-from stockpipe.domain.quote import parse_moment
 from stockpipe.functions.faults import error_code
 from stockpipe.infra.plan import read_all
 from stockpipe.infra.resource import Live, Resource

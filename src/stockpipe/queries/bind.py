@@ -13,8 +13,9 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
+from stockpipe.domain.exact import InvalidQuote
 from stockpipe.domain.names import Names
-from stockpipe.domain.quote import InvalidQuote, parse_symbol
+from stockpipe.domain.quote import parse_symbol
 from stockpipe.errors import UsageError
 from stockpipe.queries.catalog import NamedQuery, Parameter, did_you_mean
 from stockpipe.queries.schema import TABLE

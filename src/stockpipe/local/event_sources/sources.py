@@ -58,9 +58,9 @@ class StreamSource(ABC):
         """
 
     @staticmethod
+    @abstractmethod
     def moment(arrived: float) -> str:
         """A record's arrival as a failure record writes it."""
-        raise NotImplementedError
 
 
 class KinesisSource(StreamSource):
