@@ -116,7 +116,7 @@ class Settings(BaseModel):
         None, description="refuse any other AWS account"
     )
     symbols: Annotated[tuple[str, ...], BeforeValidator(_symbols)] = Field(
-        ("AAPL",), description="what stream and tail mean when no symbol is named"
+        ("AAPL",), description="what stream sends when no symbol is named"
     )
     interval: Duration = Field(30.0, ge=0.5, description="time between two rounds of quotes")
     anomaly_percent: Decimal = Field(

@@ -61,7 +61,7 @@ class BadRow(FeedError):
         self.file, self.line, self.column, self.rule = file, line, column, rule
         super().__init__(
             f"{file}, line {line}, column {column}: {rule}",
-            hint="Correct the row and run again; nothing after it was sent.",
+            hint="Correct the row and run again; nothing was sent.",
         )
 
 

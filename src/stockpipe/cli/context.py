@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,13 @@ class Session:
     aws: Aws
 
     @property
+    def flags(self) -> str:
+        """What to append to a command so that it means the same place."""
+        target = "" if self.settings.target == "local" else " --target aws"
+        stack = self.settings.stack
+        return target + ("" if stack == "default" else f" --stack {stack}")
+
+    @property
     def place(self) -> str:
         """Target, stack and, on aws, account and region: named by every command and emptiness."""
         where = f"{self.settings.target}, stack {self.settings.stack}"
@@ -89,7 +97,11 @@ def connect(ctx: typer.Context, **flags: Any) -> Session:
             account=settings.account,
         ),
     )
+    ui.place_flags = session.flags
     ui.note(session.place, "dim")
+    elsewhere = os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint is None and elsewhere:
+        ui.note(f"AWS_ENDPOINT_URL is set: this goes to {elsewhere}, not to AWS.", "bold yellow")
     return session
 
 

@@ -159,6 +159,8 @@ class _Streamed:
             f"   {len(self._quotes):,} quotes of {', '.join(symbols)}, "
             f"{self._quotes[0].day} to {self._quotes[-1].day}, labelled source=replay"
         )
+        if not ui.live_terminal():
+            ui.note("   Moves above 10 % and every crossing, as they arrive:")
         sender = threading.Thread(target=self._send, args=(rounds,), daemon=True)
         sender.start()
         with ui.Board("Records", "Anomalies > 5 %", "Golden and death crosses") as board:

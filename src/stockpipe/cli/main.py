@@ -14,7 +14,7 @@ import typer
 from stockpipe import __version__
 from stockpipe.cli import ui
 from stockpipe.cli.context import Options
-from stockpipe.errors import StockpipeError, UsageError
+from stockpipe.errors import NotProvisioned, StockpipeError, UsageError
 
 EVERYWHERE = "Before or after any command: --target local|aws, --stack NAME, --region R, -q, -v."
 
@@ -127,6 +127,8 @@ def main() -> None:
 
 def _explained(error: Exception) -> StockpipeError:
     """Whatever was raised, as something that a person can act on."""
+    if isinstance(error, NotProvisioned):
+        error.hint = f"Run `stockpipe provision{ui.place_flags}` first."
     if isinstance(error, StockpipeError):
         return error
     formatted: Any = getattr(error, "format_message", None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stockpipe.cli import ui
-from stockpipe.cli.context import Session, connect
+from stockpipe.cli.context import connect
 from stockpipe.errors import ConfirmationRequired, UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def provision(
     run(found)
     ui.note(
         f"Provisioned {session.place}. Next: {ui.program()} stream --source replay:sample"
-        f" --speed max{_flags(session)}",
+        f" --speed max{session.flags}",
         "green",
     )
 
@@ -68,9 +68,18 @@ def show(plan: Plan) -> None:
         ui.note(f"  {mark:>3} {change.resource.kind} {change.resource.name}", STYLES[change.action])
         if change.action in ("update", "replace"):
             for name, (old, new) in change.settings.items():
-                ui.note(f"        {name}: {_brief(old)} -> {_brief(new)}")
+                for key, before, after in _by_key(name, old, new):
+                    ui.note(f"        {key}: {_brief(before)} -> {_brief(after)}")
     counted = [f"{count} to {action}" for action, count in plan.summary.items() if count]
     ui.note(f"Plan: {', '.join(counted) or 'nothing to do'}.")
+
+
+def _by_key(name: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+    """A setting's difference; of a mapping, only the keys that differ."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [(name, old, new)]
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return [(f"{name}.{key}", old.get(key), new.get(key)) for key in keys]
 
 
 def _brief(value: Any) -> str:
@@ -115,10 +124,3 @@ def _confirm(question: str) -> None:
         )
     if ui.ask(question).lower() not in ("y", "yes"):
         raise UsageError("Not confirmed: nothing was changed.")
-
-
-def _flags(session: Session) -> str:
-    flags = "" if session.settings.target == "local" else " --target aws"
-    return flags + (
-        "" if session.settings.stack == "default" else f" --stack {session.settings.stack}"
-    )

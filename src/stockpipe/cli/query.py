@@ -38,7 +38,9 @@ def query(
     parameter: Annotated[
         list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="Repeatable.")
     ] = None,
-    format_: Annotated[str, typer.Option("--format", help=", ".join(FORMATS))] = "table",
+    format_: Annotated[
+        str | None, typer.Option("--format", help=", ".join(FORMATS), show_default=False)
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the result to a file.")
@@ -50,7 +52,7 @@ def query(
     """Ask the history in SQL: result to stdout, bytes scanned and cost to stderr."""
     from stockpipe.queries import athena
 
-    style = "json" if json else format_
+    style = "json" if json else format_ or _by_suffix(output)
     if style not in FORMATS:
         raise UsageError(f"--format must be one of {', '.join(FORMATS)}; got {style!r}.")
     if list_:
@@ -85,12 +87,18 @@ def query(
     )
 
 
+def _by_suffix(output: Path | None) -> str:
+    """A file's name says what it holds: .csv, .json, .md."""
+    suffixes = {".csv": "csv", ".json": "json", ".md": "markdown"}
+    return suffixes.get(output.suffix, "table") if output else "table"
+
+
 def _list(style: str) -> None:
     from stockpipe.queries.catalog import catalog
 
     if style == "json":
-        for one in catalog():
-            ui.json_line(
+        ui.json_line(
+            [
                 {
                     "name": one.name,
                     "description": one.description,
@@ -99,7 +107,9 @@ def _list(style: str) -> None:
                         for p in one.parameters
                     ],
                 }
-            )
+                for one in catalog()
+            ]
+        )
         return
     for one in catalog():
         ui.out.print(one.name, style="bold cyan")

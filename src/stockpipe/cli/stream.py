@@ -50,6 +50,8 @@ def stream(
     if kind not in ("yahoo", "replay") or (kind == "replay") != bool(file):
         raise UsageError(f"--source must be {SOURCES}; got {source!r}.")
     pace = parse_speed(speed)
+    if kind == "replay" and interval is not None:
+        raise UsageError("--interval is for live quotes; a replay has --speed.")
     try:
         every = None if interval is None else duration_s(interval)
     except ValueError as error:
@@ -58,7 +60,9 @@ def stream(
     chosen = symbols_of(session.settings, symbols, symbol, default=kind == "yahoo")
     feed: Feed
     if kind == "replay":
-        replay = ReplayFeed(file, symbols=frozenset(chosen), speed=pace)
+        replay = ReplayFeed(file, symbols=frozenset(chosen), speed=pace, by_time=count is not None)
+        if not replay.has_changes:
+            ui.note("No previous_close in this file: no changes and no anomalies.", "yellow")
         if not mix:
             refuse_mixing(session.aws, replay.symbols)
         feed = replay

@@ -40,7 +40,8 @@ def tail(
     edge = _edge(since)
     chosen = symbols_of(session.settings, symbols, symbol, default=False)
     aws = session.aws
-    follower = Follower(Records(aws.client("dynamodb"), aws.names.table), chosen)
+    records = Records(aws.client("dynamodb"), aws.names.table)
+    follower = Follower(records, chosen, anomalies)
     printer = _Printer(json)
     alerts = _NewAlerts(aws) if signals else None
 
@@ -54,9 +55,10 @@ def tail(
     printer.remember(older)
     if not first and n:
         what = ", ".join(chosen) or "any symbol"
+        kind, period = "anomalies" if anomalies else "records", f" since {since}" if since else ""
         ui.note(
-            f"No records of {what}{f' since {since}' if since else ''} in {session.place}."
-            + ("" if follow else f" Send some: {ui.program()} stream"),
+            f"No {kind} of {what}{period} in {session.place}."
+            + ("" if follow else f" See {ui.program()} status{session.flags}."),
             "yellow",
         )
     show(first)

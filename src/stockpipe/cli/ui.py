@@ -22,13 +22,28 @@ from rich.text import Text
 
 from stockpipe.errors import StockpipeError
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Data(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # the reader has seen enough: main ends quietly
+
+
+class _Talk(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody listens any more; what is being done is finished all the same."""
+        self.quiet = True
+
+
+out = _Data(highlight=False, soft_wrap=True)
+err = _Talk(stderr=True, highlight=False, soft_wrap=True)
 
 GOLDEN, DEATH, ANOMALY = "bold green", "bold red", "yellow"
 SPARKS = "▁▂▃▄▅▆▇█"
 
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+errors = _Talk(stderr=True, highlight=False, soft_wrap=True)
+
+place_flags = ""
+"""The flags that name this call's target and stack, for hints that others can type."""
 
 quiet = False
 json_wanted = False
@@ -110,6 +125,8 @@ def cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, (Decimal, float)):
+        if not Decimal(value).is_finite():
+            return str(value)
         whole, _, fraction = format(Decimal(str(value)), "f").partition(".")
         fraction = fraction.rstrip("0")
         negative = whole.startswith("-")
@@ -153,7 +170,7 @@ def table(
         drawn.add_row(*(Text(cell(value)) for value in row), style=style)
     # A value that is cut is a wrong value: a table wider than the terminal wraps, as in psql.
     needed = console.measure(drawn, options=console.options.update(max_width=10_000)).maximum
-    Console(
+    _Data(
         file=console.file,
         width=max(needed, console.width),
         force_terminal=console.is_terminal,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import math
 import re
 import sys
 import zlib
@@ -34,7 +35,8 @@ _COLUMNS = (*_REQUIRED, "close", "price", "previous_close", "utc_offset_s")
 class ReplayFeed:
     """Bars of a CSV file as quotes labelled ``replay``.
 
-    ``speed`` is a factor on the file's own pace, None for as fast as it goes. The whole file is
+    ``speed`` is a factor on the file's own pace, None for as fast as it goes; a round then is a
+    bulk of quotes, or with ``by_time`` those of one time. The whole file is
     read and checked before the first quote, so that a bad row sends nothing. Raises
     :class:`BadRow`, naming file, line, column and rule, or :class:`FeedError`.
     """
@@ -48,9 +50,10 @@ class ReplayFeed:
         *,
         symbols: frozenset[str] = frozenset(),
         speed: float | None = None,
+        by_time: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._clock, self._speed = clock, speed
+        self._clock, self._speed, self._by_time = clock, speed, by_time
         quotes = read_csv(file, read_at=clock.now())
         missing = sorted(symbols - {quote.symbol for quote in quotes})
         if missing:
@@ -60,10 +63,11 @@ class ReplayFeed:
             )
         self._quotes = [q for q in quotes if not symbols or q.symbol in symbols]
         self.total: int | None = len(self._quotes)
+        self.has_changes = any(quote.previous_close for quote in self._quotes)
         self.symbols = frozenset(quote.symbol for quote in self._quotes)
 
     def rounds(self) -> Iterator[Round]:
-        if self._speed is None:
+        if self._speed is None and not self._by_time:
             for start in range(0, len(self._quotes), CHUNK):
                 yield Round(tuple(self._quotes[start : start + CHUNK]))
             return
@@ -72,8 +76,8 @@ class ReplayFeed:
         index = 0
         while first is not None and index < len(self._quotes):
             moment = self._quotes[index].timestamp
-            due = begun + (parse_moment(moment) - first).total_seconds() / self._speed
-            if (wait := due - self._clock.monotonic()) > 0:
+            passed = (parse_moment(moment) - first).total_seconds() / (self._speed or math.inf)
+            if (wait := begun + passed - self._clock.monotonic()) > 0:
                 self._clock.sleep(wait)
             together = index
             while together < len(self._quotes) and self._quotes[together].timestamp == moment:

@@ -80,8 +80,13 @@ class Records:
             last = newest[0]["timestamp"] if newest else items[0]["timestamp"]["S"]
             start = {"symbol": {"S": symbol}, "timestamp": {"S": last}}
 
-    def newest(self, symbol: str, count: int, *, since: str | None = None) -> list[Record]:
-        """The newest rows of a symbol, oldest first; ``since`` is a normalised timestamp."""
+    def newest(
+        self, symbol: str, count: int, *, since: str | None = None, anomalies: bool = False
+    ) -> list[Record]:
+        """The newest rows of a symbol, oldest first; ``since`` is a normalised timestamp.
+
+        ``anomalies``: only those, however far back they lie.
+        """
         request: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": "symbol = :symbol" + (" AND #ts >= :since" if since else ""),
@@ -91,11 +96,15 @@ class Records:
         if since:
             request["ExpressionAttributeNames"] = {"#ts": "timestamp"}
             request["ExpressionAttributeValues"][":since"] = {"S": since}
+        if anomalies:
+            request["FilterExpression"] = "anomaly = :yes"
+            request["ExpressionAttributeValues"][":yes"] = {"S": "Yes"}
         rows: list[Record] = []
         while len(rows) < count:
-            request["Limit"] = min(count - len(rows), 1000)
+            # A Limit counts what is read, before the filter.
+            request["Limit"] = 1000 if anomalies else min(count - len(rows), 1000)
             answer = self._call("query", request)
-            rows += [plain(item) for item in answer["Items"]]
+            rows += [plain(item) for item in answer["Items"]][: count - len(rows)]
             if not answer.get("LastEvaluatedKey"):
                 break
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
@@ -119,6 +128,7 @@ class Follower:
 
     records: Records
     symbols: Sequence[str] = ()
+    anomalies: bool = False
     clock: Clock = SYSTEM_CLOCK
     _seen: dict[str, dict[str, Record]] = field(default_factory=dict)
     _known: list[str] = field(default_factory=list)
@@ -138,6 +148,12 @@ class Follower:
             rows += newest
         rows.sort(key=lambda row: (row["timestamp"], row["symbol"]))
         young = [row for row in rows if since is None or row["timestamp"] >= since]
+        if self.anomalies:
+            far = [
+                r for s in self._current() for r in self.records.newest(s, count, anomalies=True)
+            ]
+            young = [row for row in far if since is None or row["timestamp"] >= since]
+            young.sort(key=lambda row: (row["timestamp"], row["symbol"]))
         shown = young[-count:] if count else []
         return [row for row in rows if row not in shown], shown
 
