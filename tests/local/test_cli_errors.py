@@ -238,3 +238,27 @@ def test_a_reader_that_goes_away_is_no_error(cli: Cli) -> None:
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
     process.wait(timeout=30)
+
+
+@pytest.mark.parametrize("statement", ["DROP TABLE stock_data_table", "INSERT INTO t VALUES (1)"])
+def test_a_query_only_reads(cli: Cli, statement: str) -> None:
+    assert "only reads" in cli("query", "--sql", statement, code=2).err
+
+
+def test_a_listener_that_goes_away_stops_no_provision(cli: Cli) -> None:
+    half = Cli(cli.home, stack="half")
+    process = subprocess.Popen(
+        half.command("provision"),
+        env=half.environment(),
+        cwd=cli.home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    plan = json.loads(half("provision", "--plan", "--json").out)
+    assert plan["summary"]["keep"] == 17
+    half("teardown")

@@ -98,10 +98,10 @@ def connect(ctx: typer.Context, **flags: Any) -> Session:
         ),
     )
     ui.place_flags = session.flags
-    ui.note(session.place, "dim")
     elsewhere = os.environ.get("AWS_ENDPOINT_URL")
     if endpoint is None and elsewhere:
         ui.note(f"AWS_ENDPOINT_URL is set: this goes to {elsewhere}, not to AWS.", "bold yellow")
+    ui.note(session.place, "dim")
     return session
 
 
