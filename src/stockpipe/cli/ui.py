@@ -32,6 +32,8 @@ class _Talk(Console):
     def on_broken_pipe(self) -> None:
         """Nobody listens any more; what is being done is finished all the same."""
         self.quiet = True
+        # Python flushes once more at exit, and would end with an error of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
 out = _Data(highlight=False, soft_wrap=True)
