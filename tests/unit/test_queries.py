@@ -265,7 +265,16 @@ def test_console_sql_depends_on_nothing_but_the_stack() -> None:
 
 def test_a_users_statement_is_one_statement() -> None:
     assert statement(" SELECT 1 ; ") == "SELECT 1"
-    assert statement("SELEC nonsense (") == "SELEC nonsense ("
+    assert statement("SELECT nonsense (") == "SELECT nonsense ("
+    for text in (
+        "-- why\nSELECT 1,\n 2",
+        "/* why\n */ (SELECT 1)",
+        "with a AS (SELECT 1) SELECT 2",
+    ):
+        assert statement(text) == text
+    for text in ("SELEC 1", "DROP TABLE t", "-- SELECT\nDELETE FROM t", "42"):
+        with pytest.raises(UsageError, match="only reads"):
+            statement(text)
     with pytest.raises(UsageError, match="empty"):
         statement(" ; ")
     with pytest.raises(UsageError, match="one statement at a time"):

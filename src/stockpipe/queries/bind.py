@@ -29,6 +29,7 @@ Days = tuple[str, str]
 
 EMPTY_ARCHIVE: Days = ("1970-01-01", "1970-01-01")
 """The period without an archive: a single day, so that Athena lists one partition, not 20,000."""
+_FIRST_WORD = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(\w*)", re.S)
 READS = ("SELECT", "WITH", "VALUES", "SHOW", "DESCRIBE", "EXPLAIN")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
@@ -161,7 +162,7 @@ def statement(sql: str) -> str:
     text = sql.strip().rstrip(";").rstrip()
     if not text:
         raise UsageError("The SQL statement is empty.")
-    word = re.match(r"(?:\s|--.*\n|/\*.*?\*/|\()*(\w*)", text, re.S)
+    word = _FIRST_WORD.match(text)
     if not word or word[1].upper() not in READS:
         raise UsageError(
             f"A query only reads: {', '.join(READS)}.",
