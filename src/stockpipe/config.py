@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -30,6 +30,10 @@ ENV_PREFIX = "STOCKPIPE_"
 RETENTIONS = (1, 3, 5, 7, 14, 30, 60, 90, 180, 365)
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d", re.ASCII)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_FLAGS = {"emails": "email", "symbols": "symbol"}
+"""What is said once per item on the command line."""
+_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
+_PHONE = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)  # E.164, as SNS wants it
 _SECONDS: dict[str, Decimal | int] = {
     "ms": Decimal("0.001"),
     "s": 1,
@@ -94,7 +98,41 @@ def _rules(value: object) -> object:
         raise ValueError(str(error)) from None
 
 
+def _listed(value: object) -> object:
+    """A list, or text with commas as an environment variable holds it."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple)):
+        raise ValueError("must be a list")
+    return tuple(dict.fromkeys(value))
+
+
+def _email(value: str) -> str:
+    if not _EMAIL.fullmatch(value):
+        raise ValueError(f"must be an e-mail address, got {value!r}")
+    return value
+
+
+def _phone(value: str) -> str:
+    number = re.sub(r"[ ().-]", "", value)
+    if not _PHONE.fullmatch(number):
+        raise ValueError(f"must be a number with its country's code, like +15550100, got {value!r}")
+    return number
+
+
+def _sweep(value: object) -> object:
+    """EventBridge counts in whole minutes."""
+    if value == "off":
+        return value
+    seconds = duration_s(value) if isinstance(value, str) else value
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds % 60 == 0:
+        return float(seconds)
+    raise ValueError(f"must be whole minutes like 5m, or off, got {value!r}")
+
+
 Duration = Annotated[float, BeforeValidator(_duration)]
+Item = TypeVar("Item")
+Recipients = Annotated[tuple[Item, ...], BeforeValidator(_listed)]
 
 
 class Settings(BaseModel):
@@ -130,6 +168,9 @@ class Settings(BaseModel):
         "on-demand", description="capacity mode of the Kinesis stream"
     )
     shards: int = Field(1, ge=1, le=100, description="shards of a provisioned stream")
+    stream_retention_hours: int = Field(
+        24, ge=24, le=8760, description="how long the stream keeps a record; above 24 costs more"
+    )
     log_retention_days: Annotated[int, AfterValidator(_retention)] = Field(
         14, description="how long function logs are kept"
     )
@@ -138,6 +179,26 @@ class Settings(BaseModel):
     )
     query_limit_mb: int = Field(
         1024, ge=10, le=1_000_000, description="a query that would scan more is cut off"
+    )
+    point_in_time_recovery: bool = Field(
+        False, description="restore the records' table to any second of the last 35 days"
+    )
+    deletion_protection: bool = Field(
+        False, description="the records' table cannot be deleted until this is off again"
+    )
+    reserved_concurrency: int | None = Field(
+        None, ge=1, le=1000, description="invocations reserved for each function (default: none)"
+    )
+    emails: Recipients[Annotated[str, AfterValidator(_email)]] = Field(
+        (), max_length=20, description="who gets alerts by e-mail"
+    )
+    sms: Recipients[Annotated[str, AfterValidator(_phone)]] = Field(
+        (), max_length=20, description="who gets alerts by SMS"
+    )
+    alarms: bool = Field(True, description="CloudWatch alarms on what goes wrong")
+    dashboard: bool = Field(True, description="a CloudWatch dashboard")
+    sweep: Annotated[float, BeforeValidator(_sweep), Field(ge=60, le=86400)] | Literal["off"] = (
+        Field(300.0, description="how often unsent alerts are looked for; off: never")
     )
     tags: dict[str, str] = Field(default_factory=dict, description="added to every resource")
     permissions_boundary: str | None = Field(
@@ -239,7 +300,7 @@ def _check(origin: str, key: str, value: Any) -> None:
     """Check one value alone, so that the message can name its origin."""
     name = f"{ENV_PREFIX}{key.upper()}" if origin == "environment" else key
     where = name if origin in ("flag", "environment") else f"{origin}: {key}"
-    where = f"--{key}" if origin == "flag" else where
+    where = f"--{_FLAGS.get(key, key)}" if origin == "flag" else where
     if key not in Settings.model_fields:
         close = difflib.get_close_matches(key, Settings.model_fields, n=1)
         raise ConfigError(

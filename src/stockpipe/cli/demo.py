@@ -10,7 +10,7 @@ import typer
 
 from stockpipe.cli import ui
 from stockpipe.cli.context import Session, connect, options
-from stockpipe.cli.provision import run as converge
+from stockpipe.cli.converge import converge
 from stockpipe.errors import StockpipeError, UsageError
 
 if TYPE_CHECKING:

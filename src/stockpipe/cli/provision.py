@@ -1,4 +1,4 @@
-"""``stockpipe provision`` and what it shares with ``teardown``: showing and running a plan."""
+"""``stockpipe provision``: the plan, the question, the work, and what there is afterwards."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stockpipe.cli import ui
-from stockpipe.cli.context import connect
+from stockpipe.cli.context import Session, configuration, connect
+from stockpipe.cli.converge import CHANGES, converge, show
 from stockpipe.errors import ConfirmationRequired, UsageError
 
 if TYPE_CHECKING:
-    from stockpipe.infra.apply import Step
-    from stockpipe.infra.plan import Change, Plan
-
-MARKS = {"create": "+", "update": "~", "replace": "-/+", "keep": "=", "delete": "-"}
-STYLES = {"create": "green", "update": "yellow", "replace": "red", "delete": "red"}
-CHANGES = 3
+    from stockpipe.infra.plan import Plan
+    from stockpipe.infra.resource import Resource
 
 
 def register(app: typer.Typer) -> None:
@@ -30,30 +27,51 @@ def provision(
     ctx: typer.Context,
     plan: Annotated[bool, typer.Option("--plan", help="Only show what would change.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    email: Annotated[
+        list[str] | None, typer.Option(metavar="ADDRESS", help="Also alert this address.")
+    ] = None,
+    sms: Annotated[
+        list[str] | None, typer.Option(metavar="NUMBER", help="Also alert this phone.")
+    ] = None,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Take over what has our names and is not ours.")
+    ] = False,
+    allow_replace: Annotated[
+        bool, typer.Option("--allow-replace", help="Replace even what holds data.")
+    ] = False,
     detailed_exitcode: Annotated[
         bool, typer.Option("--detailed-exitcode", help="With --plan: 3 when there are changes.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="The plan as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Plan and outputs as JSON.")] = False,
 ) -> None:
     """Make the pipeline, or bring it to what the settings say. Safe to repeat."""
     from stockpipe.infra.blueprint import blueprint
+    from stockpipe.infra.limits import check_concurrency
     from stockpipe.infra.plan import plan_provision
 
+    asked = _recipients(ctx, email, sms)
     session = connect(ctx)
+    resources = blueprint(session.aws, session.settings, asked=asked)
     with ui.waiting("Reading what is there"):
-        found = plan_provision(blueprint(session.aws, session.settings))
-    if json:
-        ui.json_line(found.as_document())
-    else:
+        check_concurrency(session.aws, resources)
+        found = plan_provision(resources, adopt=adopt)
+    if not json:
         show(found)
+        _explain_recipients(session, found)
     if plan:
+        if json:
+            ui.json_line(found.as_document())
         raise typer.Exit(CHANGES if detailed_exitcode and found.pending else 0)
+    if found.pending and session.settings.target == "aws" and not yes:
+        _confirm(f"Make these changes in {session.place}? [y/N]")
+    converge(found, allow_replace=allow_replace)
+    if json:
+        ui.json_line({**found.as_document(), "outputs": outputs(session, resources)})
+        return
     if not found.pending:
         ui.note(f"Nothing to do: {session.place} is as the settings say.", "green")
         return
-    if session.settings.target == "aws" and not yes:
-        _confirm(f"Make these changes in {session.place}? [y/N]")
-    run(found)
+    _show_outputs(session, resources)
     ui.note(
         f"Provisioned {session.place}. Next: {ui.program()} stream --source replay:sample"
         f" --speed max{session.flags}",
@@ -61,59 +79,67 @@ def provision(
     )
 
 
-def show(plan: Plan) -> None:
-    """The plan for people: changes in full, what is kept as a number."""
-    for change in plan.pending:
-        mark = MARKS[change.action]
-        ui.note(f"  {mark:>3} {change.resource.kind} {change.resource.name}", STYLES[change.action])
-        if change.action in ("update", "replace"):
-            for name, (old, new) in change.settings.items():
-                for key, before, after in _by_key(name, old, new):
-                    ui.note(f"        {key}: {_brief(before)} -> {_brief(after)}")
-    counted = [f"{count} to {action}" for action, count in plan.summary.items() if count]
-    ui.note(f"Plan: {', '.join(counted) or 'nothing to do'}.")
+def _recipients(
+    ctx: typer.Context, email: list[str] | None, sms: list[str] | None
+) -> list[tuple[str, str]]:
+    """(protocol, endpoint) of the flags, by the rules of the settings of that name."""
+    checked = configuration(ctx, emails=email or None, sms=sms or None).settings
+    return [("email", one) for one in checked.emails if email] + [
+        ("sms", one) for one in checked.sms if sms
+    ]
 
 
-def _by_key(name: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
-    """A setting's difference; of a mapping, only the keys that differ."""
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return [(name, old, new)]
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return [(f"{name}.{key}", old.get(key), new.get(key)) for key in keys]
+def _show_cost(session: Session) -> None:
+    """What a month costs, and the setting that would lower it most."""
+    from stockpipe.operate.cost import outlook
+
+    found = outlook(session.settings)
+    line = f"On AWS about ${found.total:,.2f} a month for {found.usage}"
+    if session.settings.target == "local":
+        line = f"Here it costs nothing. {line}"
+    ui.note(f"{line} (stockpipe cost).", "dim")
+    if found.saving:
+        ui.note(f"{found.saving.setting} = {found.saving.value} saves ${found.saving.saves:,.2f}.")
 
 
-def _brief(value: Any) -> str:
-    text = ui.plain(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _explain_recipients(session: Session, plan: Plan) -> None:
+    """What becomes of addresses: nobody should wait for mail that is not sent."""
+    new = [c for c in plan.pending if c.resource.kind == "subscription"]
+    if new and session.settings.target == "local":
+        ui.note("The embedded cloud sends no mail and no SMS: they go to its outbox.", "yellow")
+    elif any(c.resource.name.startswith("email") for c in new):
+        ui.note("SNS mails each address a link: alerts begin once it is clicked (48 hours).")
 
 
-def run(plan: Plan) -> None:
-    """Carry a plan out with a line per resource; raises ProvisionError."""
-    from stockpipe.infra.apply import apply
+def outputs(session: Session, resources: list[Resource]) -> list[dict[str, Any]]:
+    """What other tools want to know, live: kind, name, ARN and, on aws, the console's page."""
+    from stockpipe.infra.console import console_url
+    from stockpipe.infra.plan import read_all
 
-    total = len(plan.pending)
-    with ui.counting("Converging", total) as advance:
-
-        def on_step(step: Step) -> None:
-            if step.phase == "done":
-                advance(1)
-                ui.note(f"  done    {_subject(step.change)}")
-            elif step.phase == "failed":
-                ui.note(f"  failed  {_subject(step.change)}: {step.reason}", "red")
-
-        try:
-            apply(plan, on_step)
-        except KeyboardInterrupt:
-            ui.note(
-                "Interrupted between two calls; what was made stands. "
-                "The same command goes on from here.",
-                "yellow",
-            )
-            raise
+    shown = [one for one in resources if one.kind in SHOWN]
+    aws = session.settings.target == "aws"
+    return [
+        {
+            "kind": one.kind,
+            "name": one.name,
+            "arn": live.arn,
+            "console": console_url(one.kind, one.name, session.aws.names) if aws else None,
+        }
+        for one, live in zip(shown, read_all(shown), strict=True)
+        if live
+    ]
 
 
-def _subject(change: Change) -> str:
-    return f"{change.action} {change.resource.kind} {change.resource.name}"
+SHOWN = frozenset({"stream", "table", "bucket", "function", "topic", "workgroup", "dashboard"})
+
+
+def _show_outputs(session: Session, resources: list[Resource]) -> None:
+    found = outputs(session, resources)
+    ui.note("")
+    for one in found:
+        ui.note(f"  {one['kind']:<10} {one['arn']}")
+        if one["console"] and one["kind"] in ("dashboard", "stream", "table"):
+            ui.note(f"             {one['console']}", "dim")
 
 
 def _confirm(question: str) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from stockpipe.cli import ui
 from stockpipe.cli.context import Session, connect
-from stockpipe.cli.provision import run, show
+from stockpipe.cli.converge import CHANGES, converge, show
 from stockpipe.errors import ConfirmationRequired, UsageError
 
 
@@ -26,37 +26,51 @@ def teardown(
         str | None, typer.Option(metavar="STACK", help="The stack's name instead of the question.")
     ] = None,
     keep_data: Annotated[
-        bool, typer.Option("--keep-data", help="Keep stream, tables and archive.")
+        bool, typer.Option("--keep-data", help="Keep tables and archive for a later provision.")
     ] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Also delete this adopted table or bucket."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="On local: do not ask.")] = False,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="With --plan: 3 when there are changes.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="The plan as JSON.")] = False,
 ) -> None:
     """Delete the pipeline with its data: everything ours, nothing else."""
     from stockpipe.infra.blueprint import blueprint
-    from stockpipe.infra.plan import Plan, plan_teardown
+    from stockpipe.infra.plan import plan_teardown
 
     session = connect(ctx)
+    resources = blueprint(session.aws, session.settings)
+    unknown = set(include or ()) - {one.name for one in resources if one.holds_data}
+    if unknown:
+        raise UsageError(
+            f"--include: no table or bucket of this stack is called {', '.join(sorted(unknown))}.",
+            hint=f"See what is adopted: {ui.program()} teardown --plan{session.flags}",
+        )
     with ui.waiting("Reading what is there"):
-        found = plan_teardown(blueprint(session.aws, session.settings))
-    if keep_data:
-        kept = [change.resource for change in found.changes if change.resource.holds_data]
-        found = Plan(tuple(c for c in found.changes if not c.resource.holds_data))
-        for resource in kept:
-            ui.note(f"    = {resource.kind} {resource.name} is kept")
-    if json:
-        ui.json_line(found.as_document())
-    else:
+        found = plan_teardown(resources, keep_data=keep_data, include=include or ())
+    if not json:
         show(found)
     if plan:
-        return
+        if json:
+            ui.json_line(found.as_document())
+        raise typer.Exit(CHANGES if detailed_exitcode and found.pending else 0)
     if found.pending:
         _confirm(session, confirm, yes)
-        run(found)
-        ui.note(f"Removed: nothing of ours is left in {session.place}." if not keep_data else
-                f"Removed from {session.place}, data kept.", "green")  # fmt: skip
+        converge(found)
+    if json:
+        ui.json_line(found.as_document())
+    kept = ", ".join(f"{change.resource.kind} {change.resource.name}" for change in found.kept)
+    if not found.pending:
+        ui.note(f"Nothing to delete in {session.place}." + (f" Kept: {kept}." if kept else ""))
+    elif kept:
+        ui.note(f"Removed from {session.place}. Kept: {kept}.", "green")
     else:
-        ui.note(f"Nothing to delete: nothing of ours is in {session.place}.", "green")
-    if session.settings.target == "local" and not keep_data:
+        ui.note(f"Removed: nothing of ours is left in {session.place}.", "green")
+    if session.settings.target == "local" and not kept:
         _stop_if_empty(session)
 
 

@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -224,6 +225,48 @@ def counting(what: str, total: int | None) -> Iterator[Any]:
     with progress:
         task = progress.add_task(what, total=total)
         yield lambda step, **_: progress.advance(task, step)
+
+
+class Steps:
+    """A live line per thing that is being done, which stays once it is; in a pipe, lines."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._ended = total, 0
+        self._lines: dict[str, Spinner] = {}
+        self._live: Live | None = None
+
+    def __enter__(self) -> Steps:
+        if live_terminal():
+            self._live = Live(console=err, transient=True, refresh_per_second=8)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def begin(self, what: str, waits_for: str = "") -> None:
+        """``what`` is being done; ``waits_for`` says what holds it up."""
+        line = Text(f"{what}  ") + Text(waits_for, style="dim")
+        line.no_wrap, line.overflow = True, "ellipsis"
+        known = self._lines.get(what)
+        if known is None:
+            self._lines[what] = Spinner("dots", line)
+        elif waits_for:
+            known.update(text=line)
+        self._draw()
+
+    def end(self, what: str, line: str, style: str = "") -> None:
+        """``what`` is over: ``line`` says how."""
+        self._lines.pop(what, None)
+        self._ended += 1
+        note(line, style)
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._live:
+            counted = Text(f"  {self._ended}/{self._total}", style="dim")
+            self._live.update(Group(*self._lines.values(), counted))
 
 
 class Board:

@@ -16,6 +16,8 @@ _STACK = re.compile(r"[a-z][a-z0-9-]{0,9}", re.ASCII)
 STACK_TAG = "stockpipe:stack"
 REGION_TAG = "stockpipe:region"
 VERSION_TAG = "stockpipe:version"
+ADOPTED_TAG = "stockpipe:adopted"
+"""On what was there before us and was taken over with ``--adopt``."""
 
 RAW_PREFIX = "raw-data/"
 QUARANTINE_PREFIX = "quarantine/"
@@ -93,6 +95,22 @@ class Names:
         return self._dashed("Stock_Trend_Alerts")
 
     @property
+    def operations_topic(self) -> str:
+        return self._dashed("Stock_Trend_Operations")
+
+    @property
+    def sweep_rule(self) -> str:
+        return self._dashed("StockTrendSweep")
+
+    @property
+    def dashboard(self) -> str:
+        """Dashboards are account-wide: the same in every region's console."""
+        return self._dashed("stockpipe") + f"-{self.region}"
+
+    def alarm(self, what: str) -> str:
+        return self._dashed("stockpipe") + f"-{what}"
+
+    @property
     def database(self) -> str:
         return self._underscored("stock_data_db")
 
@@ -127,6 +145,21 @@ class Names:
     @property
     def topic_arn(self) -> str:
         return self._arn("sns", self.topic)
+
+    @property
+    def operations_topic_arn(self) -> str:
+        return self._arn("sns", self.operations_topic)
+
+    @property
+    def sweep_rule_arn(self) -> str:
+        return self._arn("events", f"rule/{self.sweep_rule}")
+
+    def alarm_arn(self, alarm: str) -> str:
+        return self._arn("cloudwatch", f"alarm:{alarm}")
+
+    @property
+    def dashboard_arn(self) -> str:
+        return self._arn("cloudwatch", f"dashboard/{self.dashboard}", region="")
 
     def function_arn(self, function: str) -> str:
         return self._arn("lambda", f"function:{function}")

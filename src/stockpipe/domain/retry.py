@@ -33,10 +33,12 @@ def retry(
     clock: Clock = SYSTEM_CLOCK,
     base_s: float = 0.05,
     cap_s: float = 5.0,
+    on_wait: Callable[[Exception], None] = lambda error: None,
 ) -> T:
     """Call until it succeeds, raises what is not ``transient``, or ``budget_s`` seconds are spent.
 
-    The last error is raised as it came. A wait never outlives the budget.
+    The last error is raised as it came. A wait never outlives the budget; ``on_wait`` hears why
+    there is one.
     """
     deadline = clock.monotonic() + budget_s
     for wait in backoff(base_s, cap_s):
@@ -46,6 +48,7 @@ def retry(
             left = deadline - clock.monotonic()
             if left <= 0 or not transient(error):
                 raise
+            on_wait(error)
         clock.sleep(min(wait, left))
     raise AssertionError("backoff never ends")
 

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from stockpipe.domain.retry import retry
 from stockpipe.errors import ProvisionError, StockpipeError
 from stockpipe.functions.faults import error_code, is_transient
 from stockpipe.infra.plan import Action, Change, Plan, change_for
 from stockpipe.infra.resource import Resource
+from stockpipe.infra.waiting import Stopped, Watch, watch
 
-PARALLEL = 12
+PARALLEL = 24
 STEP_BUDGET_S = 300.0
 """How long one resource may take to converge, retries and waits included."""
 
@@ -41,6 +42,7 @@ _EVENTUAL = (
     ("InvalidParameterValueException", "execution role does not have permissions"),
     ("InvalidParameterValueException", "Cannot access stream"),
     ("InvalidParameterValueException", "Please ensure the role can perform"),
+    ("ContinuousBackupsUnavailableException", ""),
     ("ResourceInUseException", ""),
     ("ResourceConflictException", ""),
     ("OperationAborted", ""),
@@ -49,6 +51,9 @@ _EVENTUAL = (
     ("ConcurrentAccess", ""),
     ("EntityTemporarilyUnmodifiable", ""),
     ("LimitExceededException", "Rate exceeded"),
+    # More tables or streams at once than a region makes: "Subscriber limit exceeded: ...".
+    ("LimitExceededException", "simultaneous"),
+    ("LimitExceededException", "concurrently"),
     ("ConcurrentModificationException", ""),
     ("ConcurrentModification", ""),
     ("DeleteConflict", ""),
@@ -57,7 +62,11 @@ _EVENTUAL = (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something happened to one resource: ``start``, ``done`` or ``failed`` with the reason."""
+    """Something happened to one resource.
+
+    ``phase``: ``start``, ``waiting`` (``reason``: for what), ``done``, ``stopped`` (begun, and
+    not finished) or ``failed`` (``reason``: why).
+    """
 
     change: Change
     phase: str
@@ -74,100 +83,177 @@ def is_eventual(error: Exception) -> bool:
     )
 
 
-def apply(plan: Plan, on_step: Callable[[Step], None]) -> None:
+def apply(plan: Plan, on_step: Callable[[Step], None], *, allow_replace: bool = False) -> None:
     """Carry out the plan; ``on_step`` is called from this thread, as things happen.
 
     Dependents of a failed resource are left alone, everything else is still done; then
-    :class:`ProvisionError` names what failed. KeyboardInterrupt stops between calls: steps that
-    run are finished, none is begun.
+    :class:`ProvisionError` names what failed. Nothing at all is done where data would be lost
+    and ``allow_replace`` does not say so. KeyboardInterrupt stops between calls: waits end, calls
+    that run are finished, nothing is begun; it is raised after the last step was told.
     """
+    refused = plan.losing_data
+    if refused and not allow_replace:
+        raise ProvisionError(
+            "Replacing loses what is stored: "
+            + "; ".join(f"{_named(change)}: {change.reason}" for change in refused)
+            + ". Nothing was changed.",
+            hint="Keep a copy of the data, then confirm with --allow-replace.",
+        )
     failed: list[Step] = []
-    for step in _run(plan.pending):
+
+    def tell(step: Step) -> None:
         on_step(step)
         if step.phase == "failed":
             failed.append(step)
+
+    _Run(plan, tell, allow_replace=allow_replace).run()
     if failed:
-        listed = "; ".join(
-            f"{step.change.resource.kind} {step.change.resource.name}: {step.reason}"
-            for step in failed
-        )
+        listed = "; ".join(f"{_named(step.change)}: {step.reason}" for step in failed)
         raise ProvisionError(
             f"{len(failed)} of {len(plan.pending)} steps failed: {listed}",
             hint="Correct the cause and run the same command again: it resumes where it stopped.",
         )
 
 
-def _run(changes: Sequence[Change]) -> Iterator[Step]:
-    """Steps in dependency order; for deletions the arrows are turned around."""
-    by_id = {change.resource.id: change for change in changes}
-    sorter: TopologicalSorter[str] = TopologicalSorter()
-    for change in changes:
-        sorter.add(change.resource.id)
-        for need in change.resource.needs:
-            if need not in by_id:
-                continue
-            if change.action is Action.DELETE:
-                sorter.add(need, change.resource.id)
-            else:
-                sorter.add(change.resource.id, need)
-    sorter.prepare()
-    finished: queue.SimpleQueue[tuple[str, Future[None]]] = queue.SimpleQueue()
-    stopping = threading.Event()
-    running = 0
-    with ThreadPoolExecutor(PARALLEL) as pool:
+class _Run:
+    """One walk through the graph of a plan."""
+
+    def __init__(self, plan: Plan, tell: Callable[[Step], None], *, allow_replace: bool) -> None:
+        self._tell, self._allow_replace = tell, allow_replace
+        self._changes = {change.resource.id: change for change in plan.changes}
+        self._acted: set[str] = set()
+        """What was made, changed or replaced. Its dependents are read again at their turn: their
+        settings may follow from it, as a replaced table has a new stream ARN."""
+        self._heard: queue.SimpleQueue[Step | _End] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._running = 0
+
+    def run(self) -> None:
+        sorter = self._graph()
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            try:
+                while sorter.is_active():
+                    ready = sorter.get_ready()
+                    for one in ready:
+                        if self._settled(self._changes[one]):
+                            sorter.done(one)
+                        else:
+                            self._running += 1
+                            pool.submit(self._carry_out, self._changes[one])
+                    if not ready:
+                        if not self._running:
+                            return  # what is left depends on what failed
+                        self._hear(sorter)
+            finally:
+                self._stopping.set()
+                while self._running:
+                    self._hear(sorter)
+
+    def _graph(self) -> TopologicalSorter[str]:
+        """Dependents after what they need; for deletions the arrows are turned around."""
+        sorter: TopologicalSorter[str] = TopologicalSorter()
+        for change in self._changes.values():
+            sorter.add(change.resource.id)
+            for need in change.resource.needs:
+                needed = self._changes.get(need)
+                if needed is None:
+                    continue
+                if change.action is not Action.DELETE:
+                    sorter.add(change.resource.id, need)
+                elif needed.action is Action.DELETE:
+                    sorter.add(need, change.resource.id)
+        sorter.prepare()
+        return sorter
+
+    def _settled(self, change: Change) -> bool:
+        """Whether there is nothing to do, and nothing it needs has changed."""
+        return change.action is Action.KEEP and self._acted.isdisjoint(change.resource.needs)
+
+    def _hear(self, sorter: TopologicalSorter[str]) -> None:
+        heard = self._heard.get()
+        if isinstance(heard, Step):
+            self._tell(heard)
+            return
+        self._running -= 1
+        change, error = heard.change, heard.error
+        if error is None:
+            if change.action is not Action.KEEP:
+                self._acted.add(change.resource.id)
+                self._tell(Step(change, "done"))
+            sorter.done(change.resource.id)
+        elif isinstance(error, Stopped):
+            if error.args:  # else it was not begun
+                self._tell(Step(change, "stopped", str(error)))
+        elif isinstance(error, (StockpipeError, ClientError, BotoCoreError, OSError)):
+            self._tell(Step(change, "failed", str(error)))
+        else:
+            raise error
+
+    def _carry_out(self, change: Change) -> None:
+        """One step in a thread of its own, retried while AWS is still settling."""
+        current = change
+
+        def tell(what: str) -> None:
+            self._heard.put(Step(current, "waiting", what))
+
+        def attempt() -> None:
+            nonlocal current
+            if self._stopping.is_set():
+                raise Stopped
+            current = self._at_its_turn(change)
+            if current.action is not Action.KEEP:
+                self._heard.put(Step(current, "start"))
+                self._act(current)
+
         try:
-            while sorter.is_active():
-                for ready in sorter.get_ready():
-                    yield Step(by_id[ready], "start")
-                    future = pool.submit(_carry_out, by_id[ready], stopping)
-                    future.add_done_callback(lambda f, ready=ready: finished.put((ready, f)))  # type: ignore[misc]
-                    running += 1
-                if not running:
-                    return  # what is left depends on what failed
-                done, future = finished.get()
-                running -= 1
-                error = future.exception()
-                if error is None:
-                    sorter.done(done)
-                    yield Step(by_id[done], "done")
-                elif isinstance(error, (StockpipeError, ClientError, OSError)) or is_transient(
-                    error  # type: ignore[arg-type]
-                ):
-                    yield Step(by_id[done], "failed", str(error))
-                else:
-                    raise error
-        finally:
-            stopping.set()
+            watch.set(Watch(self._stopping, tell))
+            retry(
+                attempt,
+                transient=is_eventual,
+                budget_s=STEP_BUDGET_S,
+                base_s=0.2,
+                on_wait=lambda error: watch.get().waiting(str(error)),
+            )
+        except BaseException as error:  # noqa: BLE001 - told, or raised, by the main thread
+            self._heard.put(_End(current, error))
+        else:
+            self._heard.put(_End(current, None))
+
+    def _at_its_turn(self, change: Change) -> Change:
+        if change.action in (Action.KEEP, Action.UPDATE) and not self._acted.isdisjoint(
+            change.resource.needs
+        ):
+            return change_for(change.resource, change.resource.read())
+        return change
+
+    def _act(self, change: Change) -> None:
+        resource = change.resource
+        if change.action is Action.DELETE:
+            resource.delete()
+        elif change.action is Action.UPDATE:
+            resource.update(change.settings)
+        elif change.action is Action.CREATE:
+            _create(resource)
+        elif change.loses_data and not self._allow_replace:
+            raise ProvisionError(f"{_named(change)} can only be replaced, and holds data.")
+        else:
+            resource.delete()
+            resource.create()
 
 
-def _carry_out(change: Change, stopping: threading.Event) -> None:
-    """One step, retried while AWS is still settling."""
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A step is over, with the change that it came to."""
 
-    def attempt() -> None:
-        if stopping.is_set():
-            raise StockpipeError("interrupted before it was begun")
-        _act(change)
-
-    retry(attempt, transient=is_eventual, budget_s=STEP_BUDGET_S, base_s=0.2)
-
-
-def _act(change: Change) -> None:
-    resource = change.resource
-    if change.action is Action.DELETE:
-        resource.delete()
-    elif change.action is Action.REPLACE:
-        _replace(resource)
-    elif change.action is Action.UPDATE:
-        resource.update(change.settings)
-    elif change.action is Action.CREATE:
-        _create(resource)
+    change: Change
+    error: BaseException | None
 
 
 def _create(resource: Resource) -> None:
     try:
         resource.create()
     except ClientError as error:
-        # Athena says it in the message only.
+        # Athena and SNS say it in the message only.
         if error_code(error) not in _EXISTS and "already exists" not in str(error):
             raise
         live = resource.read()
@@ -178,11 +264,5 @@ def _create(resource: Resource) -> None:
             resource.update(now.settings)
 
 
-def _replace(resource: Resource) -> None:
-    if resource.holds_data:
-        raise ProvisionError(
-            f"{resource.kind} {resource.name} holds data and can only be replaced, not changed.",
-            hint="Undo the change of the setting, or use another --stack.",
-        )
-    resource.delete()
-    resource.create()
+def _named(change: Change) -> str:
+    return f"{change.resource.kind} {change.resource.name}"

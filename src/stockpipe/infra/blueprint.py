@@ -7,6 +7,8 @@ topic <-- StockTrendAnalysis <--mapping----+  (alerts table: each alert once)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stockpipe import __version__
 from stockpipe.aws import Aws
 from stockpipe.config import Settings
@@ -27,15 +29,27 @@ from stockpipe.queries.schema import COLUMNS
 RESULTS_EXPIRE_DAYS = 7
 
 
-def blueprint(aws: Aws, settings: Settings) -> list[Resource]:
-    """Every resource of one stack, in the order that people read it."""
+def blueprint(
+    aws: Aws, settings: Settings, *, asked: Sequence[tuple[str, str]] = ()
+) -> list[Resource]:
+    """Every resource of one stack, in the order that people read it.
+
+    ``asked`` holds further recipients of alerts as (protocol, endpoint), named in this very call.
+    """
     names = aws.names
     tags = {**settings.tags, **names.tags, VERSION_TAG: __version__}
     code = bundle.build(settings.rules)
     archive = names.bucket_arn(names.data_bucket)
     max_age = settings.notify_max_age
 
-    stream = Stream(aws, names.stream, mode=settings.stream_mode, shards=settings.shards, tags=tags)
+    stream = Stream(
+        aws,
+        names.stream,
+        mode=settings.stream_mode,
+        shards=settings.shards,
+        retention_hours=settings.stream_retention_hours,
+        tags=tags,
+    )
     table = Table(aws, names.table, stream=True, ttl=settings.ttl_days is not None, tags=tags)
     alerts = Table(aws, names.alerts_table, range_key="id", tags=tags)
     data_bucket = Bucket(aws, names.data_bucket, tags=tags)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from stockpipe.errors import ForeignResource
+from stockpipe.domain.names import ADOPTED_TAG
+from stockpipe.errors import ForeignResource, ProvisionError
 from stockpipe.infra.resource import Live, Resource
 
-PARALLEL_READS = 16
+PARALLEL_READS = 24
 
 
 class Action(StrEnum):
@@ -25,11 +26,20 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What happens to one resource; ``settings`` maps each changed setting to (old, new)."""
+    """What happens to one resource, and why where that is not plain.
+
+    ``settings`` maps each changed setting to (old, new).
+    """
 
     action: Action
     resource: Resource
     settings: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def loses_data(self) -> bool:
+        """Whether it needs ``--allow-replace``."""
+        return self.action is Action.REPLACE and self.resource.holds_data
 
     def as_document(self) -> dict[str, Any]:
         return {
@@ -37,6 +47,7 @@ class Change:
             "kind": self.resource.kind,
             "name": self.resource.name,
             "settings": {name: list(pair) for name, pair in self.settings.items()},
+            "reason": self.reason or None,
         }
 
 
@@ -54,6 +65,14 @@ class Plan:
     @property
     def pending(self) -> list[Change]:
         return [change for change in self.changes if change.action is not Action.KEEP]
+
+    @property
+    def kept(self) -> list[Change]:
+        return [change for change in self.changes if change.action is Action.KEEP]
+
+    @property
+    def losing_data(self) -> list[Change]:
+        return [change for change in self.changes if change.loses_data]
 
     def as_document(self) -> dict[str, Any]:
         """The JSON shape that scripts rely on."""
@@ -81,45 +100,83 @@ def difference(resource: Resource, live: Live) -> dict[str, tuple[Any, Any]]:
 def change_for(resource: Resource, live: Live | None) -> Change:
     """What brings one resource to what it should be."""
     if live is None:
-        return Change(
-            Action.CREATE,
-            resource,
-            {name: (None, value) for name, value in resource.desired().items()},
-        )
+        settings = {name: (None, value) for name, value in resource.desired().items()}
+        return Change(Action.CREATE, resource, settings)
     settings = difference(resource, live)
-    if not settings:
-        return Change(Action.KEEP, resource)
-    replace = resource.replace_on & set(settings)
-    return Change(Action.REPLACE if replace else Action.UPDATE, resource, settings)
+    reasons = [why for name, why in resource.replace_on.items() if name in settings]
+    if reasons:
+        return Change(Action.REPLACE, resource, settings, "; ".join(reasons))
+    return Change(Action.UPDATE if settings else Action.KEEP, resource, settings)
 
 
-def plan_provision(resources: Sequence[Resource]) -> Plan:
+def plan_provision(resources: Sequence[Resource], *, adopt: bool = False) -> Plan:
     """Compare every resource with what is live.
 
-    Raises :class:`ForeignResource`, naming all collisions, where something of our name is not ours.
+    Something of our name that is not ours is a collision. ``adopt`` takes it over, where that is
+    possible without replacing it; otherwise :class:`ForeignResource` names all collisions.
     """
-    lives = read_all(resources)
-    _refuse_foreign(zip(resources, lives, strict=True))
-    return Plan(tuple(change_for(r, live) for r, live in zip(resources, lives, strict=True)))
-
-
-def plan_teardown(resources: Sequence[Resource]) -> Plan:
-    """Delete what is ours and there; what is foreign is not even mentioned."""
-    lives = read_all(resources)
-    return Plan(
-        tuple(
-            Change(Action.DELETE, resource)
-            for resource, live in zip(resources, lives, strict=True)
-            if live is not None and live.ours
-        )
-    )
-
-
-def _refuse_foreign(pairs: Iterable[tuple[Resource, Live | None]]) -> None:
-    foreign = [resource for resource, live in pairs if live is not None and not live.ours]
-    if foreign:
-        listed = ", ".join(f"{resource.kind} {resource.name}" for resource in foreign)
+    changes, collisions = [], []
+    for resource, live in zip(resources, read_all(resources), strict=True):
+        if not resource.wanted:
+            if live and live.ours:
+                changes.append(Change(Action.DELETE, resource, reason="switched off"))
+            continue
+        if live is None or live.ours:
+            changes.append(change_for(resource, live))
+            continue
+        found = _adoption(resource, live) if adopt else live.out_of_reach or ""
+        if isinstance(found, Change):
+            changes.append(found)
+        else:
+            collisions.append(_named(resource) + (f" ({found})" if found else ""))
+    if collisions:
         raise ForeignResource(
-            f"Not ours, but of our name: {listed}. Nothing was changed.",
-            hint="Choose another copy of the pipeline with --stack NAME.",
+            f"Not ours, but of our name: {', '.join(collisions)}. Nothing was changed.",
+            hint="Choose another copy of the pipeline with --stack NAME"
+            + ("." if adopt else ", or take over what is there with --adopt."),
         )
+    return Plan(tuple(changes))
+
+
+def _adoption(resource: Resource, live: Live) -> Change | str:
+    """The change that makes it ours, or why there is none."""
+    if live.out_of_reach:
+        return live.out_of_reach
+    resource.tags = {**resource.tags, ADOPTED_TAG: "true"}
+    change = change_for(resource, live)
+    if change.action is Action.REPLACE:
+        return f"cannot be adopted: {change.reason}"
+    return Change(change.action, resource, change.settings, "adopted: it was there before")
+
+
+def plan_teardown(
+    resources: Sequence[Resource], *, keep_data: bool = False, include: Collection[str] = ()
+) -> Plan:
+    """Delete what is ours and there; what is foreign is not even mentioned.
+
+    Kept are, with ``keep_data``, whatever holds data, and adopted stores of data that
+    ``include`` does not name. Raises :class:`ProvisionError` where something is protected.
+    """
+    changes, protected = [], []
+    for resource, live in zip(resources, read_all(resources), strict=True):
+        if live is None or not live.ours:
+            continue
+        if resource.holds_data and keep_data:
+            changes.append(Change(Action.KEEP, resource, reason="its data are kept"))
+        elif resource.holds_data and live.adopted and resource.name not in include:
+            reason = f"adopted; --include {resource.name} deletes it"
+            changes.append(Change(Action.KEEP, resource, reason=reason))
+        else:
+            changes.append(Change(Action.DELETE, resource))
+            if why := resource.protection(live):
+                protected.append(f"{_named(resource)}: {why}")
+    if protected:
+        raise ProvisionError(
+            f"Protected from being deleted: {'; '.join(protected)}. Nothing was deleted.",
+            hint="Switch the protection off in the settings and provision, or use --keep-data.",
+        )
+    return Plan(tuple(changes))
+
+
+def _named(resource: Resource) -> str:
+    return f"{resource.kind} {resource.name}"

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from botocore.exceptions import ClientError
 
 from stockpipe.aws import Aws
-from stockpipe.domain.names import VERSION_TAG, Names
+from stockpipe.domain.names import ADOPTED_TAG, VERSION_TAG, Names
 from stockpipe.functions.faults import error_code
 
 
@@ -28,21 +28,29 @@ class Live:
     arn: str
     state: str = "active"
     """``active``, or the service's own word while it is on its way there."""
+    adopted: bool = False
+    """Whether it was there before us: its data survive teardown unless they are named."""
+    out_of_reach: str | None = None
+    """Why it can never become ours: a bucket's name may be another account's."""
 
 
 @dataclass
 class Resource(ABC):
-    """One resource. ``needs`` holds the ids of those that must exist before it."""
+    """One resource. ``needs`` holds the ids of those that must exist before it.
+
+    One that is not ``wanted`` is switched off in the settings: provisioning deletes it too.
+    """
 
     kind: ClassVar[str]
     holds_data: ClassVar[bool] = False
-    replace_on: ClassVar[frozenset[str]] = frozenset()
-    """Settings that cannot be changed in place."""
+    replace_on: ClassVar[Mapping[str, str]] = {}
+    """Settings that cannot be changed in place, and why."""
 
     aws: Aws
     name: str
     needs: tuple[str, ...] = field(default=(), kw_only=True)
     tags: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    wanted: bool = field(default=True, kw_only=True)
 
     @property
     def id(self) -> str:
@@ -76,6 +84,22 @@ class Resource(ABC):
     @abstractmethod
     def delete(self) -> None:
         """Delete it and wait until it is gone; what is gone already is no error."""
+
+    def standing(
+        self, settings: Mapping[str, Any], tags: Mapping[str, str], arn: str, state: str = "active"
+    ) -> Live:
+        """A live resource whose identity stands in ``tags``, which are compared too."""
+        return Live(
+            settings={**settings, "tags": matching(tags, self.stable_tags)},
+            ours=self.is_ours(tags),
+            arn=arn,
+            state=state.lower(),
+            adopted=ADOPTED_TAG in tags,
+        )
+
+    def protection(self, live: Live) -> str | None:
+        """Why it cannot be deleted as it stands, or None."""
+        return None
 
     def is_ours(self, tags: Mapping[str, str]) -> bool:
         """Both identity tags must match; ``stockpipe:version`` and others are informative."""

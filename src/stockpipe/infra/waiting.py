@@ -1,13 +1,41 @@
-"""Waiting for what AWS does in its own time: polled with growing pauses, within a budget."""
+"""Waiting for what AWS does in its own time: polled with growing pauses, within a budget.
+
+Whoever carries out a step watches it: hears what is waited for, and can end the wait.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 from stockpipe.domain.retry import wait_until
 from stockpipe.errors import ProvisionError
 
 BUDGET_S = 240.0
+
+
+class Stopped(Exception):
+    """Somebody wants the program to end: a wait is over, whatever it waited for."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a step's waits tell, and whether they should go on."""
+
+    stopping: threading.Event = field(default_factory=threading.Event)
+    tell: Callable[[str], None] = lambda what: None
+
+    def waiting(self, what: str) -> None:
+        """Say what is waited for; raises :class:`Stopped` where nobody wants it any more."""
+        if self.stopping.is_set():
+            raise Stopped(what)
+        self.tell(what)
+
+
+watch: ContextVar[Watch] = ContextVar("watch", default=Watch())  # noqa: B039 - frozen, never told
+"""Of the step that this thread carries out."""
 
 
 def await_state(what: str, status: Callable[[], str | None], *wanted: str) -> None:
@@ -17,7 +45,10 @@ def await_state(what: str, status: Callable[[], str | None], *wanted: str) -> No
     def ready() -> str | None:
         nonlocal last
         last = status()
-        return last if last in wanted else None
+        if last in wanted:
+            return last
+        watch.get().waiting(f"{last or 'absent'}, until {' or '.join(wanted)}".lower())
+        return None
 
     if wait_until(ready, budget_s=BUDGET_S) is None:
         raise ProvisionError(
@@ -28,7 +59,15 @@ def await_state(what: str, status: Callable[[], str | None], *wanted: str) -> No
 
 def await_gone(what: str, status: Callable[[], str | None]) -> None:
     """Poll until there is no status any more; raises :class:`ProvisionError` past the budget."""
-    if wait_until(lambda: True if status() is None else None, budget_s=BUDGET_S) is None:
+
+    def gone() -> bool | None:
+        last = status()
+        if last is None:
+            return True
+        watch.get().waiting(f"{last}, until it is gone".lower())
+        return None
+
+    if wait_until(gone, budget_s=BUDGET_S) is None:
         raise ProvisionError(
             f"{what} is still there after {BUDGET_S:.0f} s.",
             hint="Run the same command again: it goes on from here.",

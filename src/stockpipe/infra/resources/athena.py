@@ -10,7 +10,6 @@ from stockpipe.infra.resource import (
     Live,
     Resource,
     absent_is_none,
-    matching,
     tag_list,
     tag_map,
 )
@@ -43,16 +42,12 @@ class Workgroup(Resource):
         configuration = answer["WorkGroup"].get("Configuration", {})
         arn = self.names.workgroup_arn
         tags = tag_map(athena.list_tags_for_resource(ResourceARN=arn)["Tags"])
-        return Live(
-            settings={
-                "output": configuration.get("ResultConfiguration", {}).get("OutputLocation"),
-                "cutoff_bytes": configuration.get("BytesScannedCutoffPerQuery"),
-                "enforced": configuration.get("EnforceWorkGroupConfiguration"),
-                "tags": matching(tags, self.stable_tags),
-            },
-            ours=self.is_ours(tags),
-            arn=arn,
-        )
+        settings = {
+            "output": configuration.get("ResultConfiguration", {}).get("OutputLocation"),
+            "cutoff_bytes": configuration.get("BytesScannedCutoffPerQuery"),
+            "enforced": configuration.get("EnforceWorkGroupConfiguration"),
+        }
+        return self.standing(settings, tags, arn)
 
     def create(self) -> None:
         self.aws.client("athena").create_work_group(

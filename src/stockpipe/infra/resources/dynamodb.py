@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from stockpipe.infra.resource import (
     Live,
     Resource,
     absent_is_none,
-    matching,
     tag_list,
     tag_map,
 )
@@ -25,7 +24,7 @@ class Table(Resource):
 
     kind = "table"
     holds_data = True
-    replace_on = frozenset({"keys"})
+    replace_on: ClassVar = {"keys": "a table keeps its keys for life"}
 
     hash_key: str = "symbol"
     range_key: str = "timestamp"
@@ -56,20 +55,15 @@ class Table(Resource):
         enabled = ttl.get("TimeToLiveStatus") in ("ENABLED", "ENABLING")
         keys = {key["KeyType"]: key["AttributeName"] for key in table["KeySchema"]}
         specification = table.get("StreamSpecification") or {}
-        return Live(
-            settings={
-                "keys": [keys.get("HASH"), keys.get("RANGE")],
-                "billing": table.get("BillingModeSummary", {}).get("BillingMode", "PROVISIONED"),
-                "stream": specification.get("StreamViewType")
-                if specification.get("StreamEnabled")
-                else None,
-                "ttl": ttl.get("AttributeName") if enabled else None,
-                "tags": matching(tags, self.stable_tags),
-            },
-            ours=self.is_ours(tags),
-            arn=table["TableArn"],
-            state=table["TableStatus"].lower(),
-        )
+        settings = {
+            "keys": [keys.get("HASH"), keys.get("RANGE")],
+            "billing": table.get("BillingModeSummary", {}).get("BillingMode", "PROVISIONED"),
+            "stream": specification.get("StreamViewType")
+            if specification.get("StreamEnabled")
+            else None,
+            "ttl": ttl.get("AttributeName") if enabled else None,
+        }
+        return self.standing(settings, tags, table["TableArn"], table["TableStatus"])
 
     def create(self) -> None:
         keys = {"HASH": self.hash_key, "RANGE": self.range_key}

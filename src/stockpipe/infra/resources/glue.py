@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stockpipe.domain.names import REGION_TAG, STACK_TAG
+from stockpipe.domain.names import ADOPTED_TAG, REGION_TAG, STACK_TAG
 from stockpipe.infra.resource import Live, Resource, absent_is_none, matching
 
 SERDE = "org.apache.hive.hcatalog.data.JsonSerDe"
@@ -36,7 +36,7 @@ class Database(Resource):
             return None
         arn = self.names.database_arn
         tags = glue.get_tags(ResourceArn=arn)["Tags"]
-        return Live({"tags": matching(tags, self.stable_tags)}, self.is_ours(tags), arn)
+        return self.standing({}, tags, arn)
 
     def create(self) -> None:
         self.aws.client("glue").create_database(
@@ -76,6 +76,7 @@ class CatalogTable(Resource):
         return {
             STACK_TAG: self.names.stack,
             REGION_TAG: self.names.region,
+            **{key: value for key, value in self.tags.items() if key == ADOPTED_TAG},
             "EXTERNAL": "TRUE",
             "classification": "json",
             "projection.enabled": "true",
@@ -107,6 +108,7 @@ class CatalogTable(Resource):
             },
             ours=self.is_ours(parameters),
             arn=self.names.glue_table_arn,
+            adopted=ADOPTED_TAG in parameters,
         )
 
     def create(self) -> None:

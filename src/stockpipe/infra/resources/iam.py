@@ -13,7 +13,6 @@ from stockpipe.infra.resource import (
     Resource,
     absent_is_none,
     document,
-    matching,
     tag_list,
     tag_map,
 )
@@ -49,16 +48,12 @@ class Role(Resource):
             "NoSuchEntity",
         )
         tags = tag_map(role.get("Tags"))
-        return Live(
-            settings={
-                "trust": document(role["AssumeRolePolicyDocument"]),
-                "policy": policy and document(policy["PolicyDocument"]),
-                "boundary": role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
-                "tags": matching(tags, self.stable_tags),
-            },
-            ours=self.is_ours(tags),
-            arn=role["Arn"],
-        )
+        settings = {
+            "trust": document(role["AssumeRolePolicyDocument"]),
+            "policy": policy and document(policy["PolicyDocument"]),
+            "boundary": role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
+        }
+        return self.standing(settings, tags, role["Arn"])
 
     def create(self) -> None:
         iam = self.aws.client("iam")

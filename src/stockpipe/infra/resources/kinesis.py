@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stockpipe.infra.resource import Live, Resource, absent_is_none, matching
+from stockpipe.infra.resource import Live, Resource, absent_is_none
 from stockpipe.infra.waiting import await_gone, await_state
 
 KEY = "alias/aws/kinesis"
@@ -48,18 +48,13 @@ class Stream(Resource):
             for tag in kinesis.list_tags_for_stream(StreamName=self.name)["Tags"]
         }
         mode = summary.get("StreamModeDetails", {}).get("StreamMode", "PROVISIONED")
-        return Live(
-            settings={
-                "mode": mode.lower().replace("_", "-"),
-                "shards": summary["OpenShardCount"],
-                "retention_hours": summary["RetentionPeriodHours"],
-                "encryption_key": summary.get("KeyId"),
-                "tags": matching(tags, self.stable_tags),
-            },
-            ours=self.is_ours(tags),
-            arn=summary["StreamARN"],
-            state=summary["StreamStatus"].lower(),
-        )
+        settings = {
+            "mode": mode.lower().replace("_", "-"),
+            "shards": summary["OpenShardCount"],
+            "retention_hours": summary["RetentionPeriodHours"],
+            "encryption_key": summary.get("KeyId"),
+        }
+        return self.standing(settings, tags, summary["StreamARN"], summary["StreamStatus"])
 
     def create(self) -> None:
         mode = self.mode.upper().replace("-", "_")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from stockpipe.errors import ProvisionError
 from stockpipe.infra.bundle import Bundle
-from stockpipe.infra.resource import Live, Resource, absent_is_none, matching
+from stockpipe.infra.resource import Live, Resource, absent_is_none
 from stockpipe.infra.waiting import await_gone, await_state
 
 RUNTIME = "python3.13"
@@ -23,7 +23,6 @@ class Function(Resource):
     """A function out of the one zip."""
 
     kind = "function"
-    replace_on = frozenset({"architecture"})
 
     handler: str = ""
     role: str = ""
@@ -51,22 +50,18 @@ class Function(Resource):
         if answer is None:
             return None
         configuration, tags = answer["Configuration"], answer.get("Tags", {})
-        return Live(
-            settings={
-                "code": configuration["CodeSha256"],
-                "handler": configuration["Handler"],
-                "role": configuration["Role"],
-                "runtime": configuration["Runtime"],
-                "architecture": configuration.get("Architectures", ["x86_64"])[0],
-                "memory_mb": configuration["MemorySize"],
-                "timeout_s": configuration["Timeout"],
-                "environment": configuration.get("Environment", {}).get("Variables", {}),
-                "tags": matching(tags, self.stable_tags),
-            },
-            ours=self.is_ours(tags),
-            arn=configuration["FunctionArn"],
-            state=str(configuration.get("State", "Active")).lower(),
-        )
+        settings = {
+            "code": configuration["CodeSha256"],
+            "handler": configuration["Handler"],
+            "role": configuration["Role"],
+            "runtime": configuration["Runtime"],
+            "architecture": configuration.get("Architectures", ["x86_64"])[0],
+            "memory_mb": configuration["MemorySize"],
+            "timeout_s": configuration["Timeout"],
+            "environment": configuration.get("Environment", {}).get("Variables", {}),
+        }
+        state = configuration.get("State", "Active")
+        return self.standing(settings, tags, configuration["FunctionArn"], state)
 
     def create(self) -> None:
         self.aws.client("lambda").create_function(
@@ -83,10 +78,10 @@ class Function(Resource):
         client = self.aws.client("lambda")
         if "tags" in changes:
             client.tag_resource(Resource=self.names.function_arn(self.name), Tags=dict(self.tags))
-        if set(changes) - {"tags", "code"}:
+        if set(changes) - {"tags", "code", "architecture"}:
             client.update_function_configuration(FunctionName=self.name, **self._configuration())
             self._await_settled()
-        if "code" in changes:
+        if {"code", "architecture"} & set(changes):
             client.update_function_code(
                 FunctionName=self.name,
                 ZipFile=self.bundle.data,
@@ -130,7 +125,10 @@ class EventSourceMapping(Resource):
     """An event source mapping: known by its function and source, its own name is a UUID."""
 
     kind = "mapping"
-    replace_on = frozenset({"source", "starting_position"})
+    replace_on: ClassVar = {
+        "source": "a mapping keeps its source for life",
+        "starting_position": "where a mapping begins is said once",
+    }
 
     function: str = ""
     source: Callable[[], str | None] = field(default=lambda: None)
@@ -174,9 +172,8 @@ class EventSourceMapping(Resource):
             "starting_position": found.get("StartingPosition", "TRIM_HORIZON"),
             "source": found["EventSourceArn"],
             "enabled": state in ("Enabled", "Enabling", "Creating", "Updating"),
-            "tags": matching(tags, self.stable_tags),
         }
-        return Live(settings, self.is_ours(tags), arn, state.lower())
+        return self.standing(settings, tags, arn, state)
 
     def create(self) -> None:
         source = self.source()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stockpipe.infra.resource import Live, Resource, absent_is_none, matching
+from stockpipe.infra.resource import Live, Resource, absent_is_none
 
 
 @dataclass
@@ -27,14 +27,8 @@ class LogGroup(Resource):
             for group in page["logGroups"]:
                 if group["logGroupName"] == self.name:
                     tags = logs.list_tags_for_resource(resourceArn=self._arn)["tags"]
-                    return Live(
-                        settings={
-                            "retention_days": group.get("retentionInDays"),
-                            "tags": matching(tags, self.stable_tags),
-                        },
-                        ours=self.is_ours(tags),
-                        arn=self._arn,
-                    )
+                    settings = {"retention_days": group.get("retentionInDays")}
+                    return self.standing(settings, tags, self._arn)
         return None
 
     def create(self) -> None:

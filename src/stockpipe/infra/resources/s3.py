@@ -14,7 +14,6 @@ from stockpipe.infra.resource import (
     Resource,
     absent_is_none,
     document,
-    matching,
     tag_list,
     tag_map,
 )
@@ -69,18 +68,14 @@ class Bucket(Resource):
         tagging = absent_is_none(lambda: s3.get_bucket_tagging(**owner), "NoSuchTagSet")
         tags = tag_map(tagging["TagSet"]) if tagging else {}
         encryption = rules and rules["ServerSideEncryptionConfiguration"]["Rules"][0]
-        return Live(
-            settings={
-                "public_access_block": block and block["PublicAccessBlockConfiguration"],
-                "encryption": encryption
-                and encryption["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"],
-                "policy": policy and document(policy["Policy"]),
-                "expire_days": lifecycle and _expire_days(lifecycle["Rules"]),
-                "tags": matching(tags, self.stable_tags),
-            },
-            ours=self.is_ours(tags),
-            arn=self._arn,
-        )
+        settings = {
+            "public_access_block": block and block["PublicAccessBlockConfiguration"],
+            "encryption": encryption
+            and encryption["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"],
+            "policy": policy and document(policy["Policy"]),
+            "expire_days": lifecycle and _expire_days(lifecycle["Rules"]),
+        }
+        return self.standing(settings, tags, self._arn)
 
     def create(self) -> None:
         region = self.names.region

@@ -10,7 +10,6 @@ from stockpipe.infra.resource import (
     Live,
     Resource,
     absent_is_none,
-    matching,
     tag_list,
     tag_map,
 )
@@ -38,15 +37,11 @@ class Topic(Resource):
             return None
         attributes = answer["Attributes"]
         tags = tag_map(sns.list_tags_for_resource(ResourceArn=self._arn)["Tags"])
-        return Live(
-            settings={
-                "key": attributes.get("KmsMasterKeyId") or None,
-                "display_name": attributes.get("DisplayName", ""),
-                "tags": matching(tags, self.stable_tags),
-            },
-            ours=self.is_ours(tags),
-            arn=self._arn,
-        )
+        settings = {
+            "key": attributes.get("KmsMasterKeyId") or None,
+            "display_name": attributes.get("DisplayName", ""),
+        }
+        return self.standing(settings, tags, self._arn)
 
     def create(self) -> None:
         self.aws.client("sns").create_topic(
