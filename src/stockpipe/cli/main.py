@@ -74,7 +74,7 @@ def root(
 
 
 for _command in (
-    "demo", "provision", "stream", "tail", "query", "alerts", "status", "local", "config",
+    "demo", "provision", "stream", "tail", "query", "alerts", "status", "cost", "local", "config",
     "teardown",
 ):  # fmt: skip
     importlib.import_module(f"stockpipe.cli.{_command}").register(app)
