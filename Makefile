@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench aws-smoke clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.made:
@@ -39,6 +39,11 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/processor.py
 	$(BIN)/python benchmarks/pipeline.py
+	$(BIN)/python benchmarks/provision.py
+
+# Never in CI: a throwaway stack in a real account. It says what it costs, and asks.
+aws-smoke: $(VENV)/.dev
+	$(BIN)/python tests/aws/smoke.py $(CONFIRM)
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -33,6 +33,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _FLAGS = {"emails": "email", "symbols": "symbol"}
 """What is said once per item on the command line."""
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
+_TAG = re.compile(r"[\w\s.:/=+\-@]*")
 _PHONE = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)  # E.164, as SNS wants it
 _SECONDS: dict[str, Decimal | int] = {
     "ms": Decimal("0.001"),
@@ -120,6 +121,20 @@ def _phone(value: str) -> str:
     return number
 
 
+def _tags(value: dict[str, str]) -> dict[str, str]:
+    """What every service takes; what says whose a thing is, is not the user's to set."""
+    for key, text in value.items():
+        if not _TAG.fullmatch(key) or not 1 <= len(key) <= 128:
+            raise ValueError(
+                f"must have keys of 1 to 128 letters, digits and _.:/=+-@, got {key!r}"
+            )
+        if key.lower().startswith(("aws:", "stockpipe:")):
+            raise ValueError(f"must not use the reserved keys aws: and stockpipe:, got {key!r}")
+        if not _TAG.fullmatch(text) or len(text) > 256:
+            raise ValueError(f"must have values of up to 256 letters and digits, got {text!r}")
+    return value
+
+
 def _sweep(value: object) -> object:
     """EventBridge counts in whole minutes."""
     if value == "off":
@@ -190,17 +205,19 @@ class Settings(BaseModel):
         None, ge=1, le=1000, description="invocations reserved for each function (default: none)"
     )
     emails: Recipients[Annotated[str, AfterValidator(_email)]] = Field(
-        (), max_length=20, description="who gets alerts by e-mail"
+        (), max_length=15, description="who gets alerts by e-mail"
     )
     sms: Recipients[Annotated[str, AfterValidator(_phone)]] = Field(
-        (), max_length=20, description="who gets alerts by SMS"
+        (), max_length=15, description="who gets alerts by SMS"
     )
     alarms: bool = Field(True, description="CloudWatch alarms on what goes wrong")
     dashboard: bool = Field(True, description="a CloudWatch dashboard")
     sweep: Annotated[float, BeforeValidator(_sweep), Field(ge=60, le=86400)] | Literal["off"] = (
         Field(300.0, description="how often unsent alerts are looked for; off: never")
     )
-    tags: dict[str, str] = Field(default_factory=dict, description="added to every resource")
+    tags: Annotated[dict[str, str], AfterValidator(_tags)] = Field(
+        default_factory=dict, max_length=15, description="added to every resource"
+    )
     permissions_boundary: str | None = Field(
         None, pattern=r"^arn:aws[a-z-]*:iam::\d{12}:policy/.+", description="ARN for both roles"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -39,7 +40,7 @@ def test_every_setting_is_documented_with_its_meaning_and_default() -> None:
         elif isinstance(value, float):
             assert shown == f"{value:g}s"
         elif isinstance(value, tuple):
-            assert shown == '["AAPL"]'
+            assert shown == json.dumps(value)
         else:
             assert shown == str(value)
 

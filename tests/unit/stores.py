@@ -6,12 +6,13 @@ tested in ``tests/local`` against the embedded cloud.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-Fault = Callable[[str, dict[str, Any]], Exception | None]
+Fault = Callable[[str, dict[str, Any]], BaseException | None]
 
 
 def refused(code: str, *, status: int = 400, item: dict[str, Any] | None = None) -> ClientError:
@@ -61,6 +62,10 @@ class Table:
         self.calls: list[str] = []
         self.writes = 0
         """Writes that changed something: each is a record of the table's stream."""
+        self.page_size = 1000
+        """How many items a Scan or a Query looks at in one call."""
+        self.looked_at = 0
+        """Items that they looked at, found or not: what reading is paid by."""
         self.fault: Fault = lambda operation, request: None
         self.unprocessed: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = lambda puts: []
         self.on_write: Callable[[dict[str, Any]], None] = lambda item: None
@@ -109,7 +114,11 @@ class Table:
         condition = request["KeyConditionExpression"]
         rows = [item for key, item in sorted(self.items.items()) if key[0] == values[":symbol"]]
         ranged = self.keys[1]
-        if "<=" in condition:
+        if "id = :id" in condition:
+            rows = [item for item in rows if item[ranged]["S"] == values[":id"]]
+        elif "id >= :id" in condition:
+            rows = [item for item in rows if item[ranged]["S"] >= values[":id"]]
+        elif "<=" in condition:
             rows = [item for item in rows if item[ranged]["S"] <= values[":edge"]]
         elif ">" in condition:
             rows = [item for item in rows if item[ranged]["S"] > values[":edge"]]
@@ -121,11 +130,26 @@ class Table:
         start = request.get("ExclusiveStartKey")
         if start:
             rows = rows[[self.key(row) for row in rows].index(self.key(start)) + 1 :]
-        limit = request.get("Limit", 1000)
-        more = len(rows) > limit
-        page = rows[:limit]
+        return self._page(rows, request)
+
+    def scan(self, **request: Any) -> dict[str, Any]:
+        self._enter("scan", request)
+        rows = [item for _, item in sorted(self.items.items())]
+        start = request.get("ExclusiveStartKey")
+        if start:
+            rows = [item for item in rows if self.key(item) > self.key(start)]
+        return self._page(rows, request)
+
+    def _page(self, rows: list[dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:
+        """What one call returns of the rows: a filter drops some after they were looked at."""
+        page = rows[: request.get("Limit", self.page_size)]
+        self.looked_at += len(page)
         answer: dict[str, Any] = {"Items": page}
-        if more:
+        if "FilterExpression" in request:
+            assert request["FilterExpression"] == "#status = :status"
+            wanted = request["ExpressionAttributeValues"][":status"]
+            answer["Items"] = [item for item in page if item["status"] == wanted]
+        if len(rows) > len(page):
             answer["LastEvaluatedKey"] = {name: page[-1][name] for name in self.keys}
         return answer
 
@@ -134,32 +158,37 @@ class Table:
         return self
 
     def paginate(self, **request: Any) -> Iterator[dict[str, Any]]:
-        yield self.query(**request)
+        start: dict[str, Any] | None = {}
+        while start is not None:
+            page = self.query(**request, **start)
+            yield page
+            last = page.get("LastEvaluatedKey")
+            start = {"ExclusiveStartKey": last} if last else None
 
     def update_item(self, **request: Any) -> dict[str, Any]:
-        """The four updates of the alert book, told apart by their condition."""
+        """The five updates of the alert book, told apart by their condition."""
         self._enter("update_item", request)
         key = self.key(request["Key"])
         names = request["ExpressionAttributeNames"]
         values = request["ExpressionAttributeValues"]
         before = self.items.get(key)
-        if "attribute_not_exists" in request.get("ConditionExpression", ""):
-            free = before is None or (
+        condition = request.get("ConditionExpression", "")
+        if "lease_until < :now" in condition:
+            abandoned = before is not None and (
                 before["kind"] == values[":kind"]
-                and (
-                    before["status"]["S"] == "superseded"
-                    or (
-                        before["status"]["S"] == "pending"
-                        and int(before["lease_until"]["N"]) < int(values[":now"]["N"])
-                    )
-                )
+                and before["status"]["S"] == "pending"
+                and int(before["lease_until"]["N"]) < int(values[":now"]["N"])
             )
-            if not free:
+            free = "attribute_not_exists" in condition and (
+                before is None
+                or (before["kind"] == values[":kind"] and before["status"]["S"] == "superseded")
+            )
+            if not abandoned and not free:
                 raise refused("ConditionalCheckFailedException", item=before)
-        elif "attribute_exists(id)" in request.get("ConditionExpression", ""):
+        elif "attribute_exists(id)" in condition:
             if before is None:
                 raise refused("ConditionalCheckFailedException")
-        elif "ConditionExpression" in request:
+        elif condition:
             wanted = [values[name] for name in (":pending", ":muted") if name in values]
             kind = values.get(":kind")
             if (
@@ -170,9 +199,11 @@ class Table:
                 raise refused("ConditionalCheckFailedException")
         after = dict(before or request["Key"])
         sets, _, removed = request["UpdateExpression"].removeprefix("SET ").partition(" REMOVE ")
-        for assignment in sets.split(", "):
-            name, value = assignment.split(" = ")
-            after[names.get(name, name)] = values[value]
+        for name, value in re.findall(r"(#?\w+) = ([^,(]+(?:\(.*?\))?)", sets):
+            if kept := re.fullmatch(r"if_not_exists\((\w+), (:\w+)\)", value):
+                after.setdefault(kept[1], values[kept[2]])
+            else:
+                after[names.get(name, name)] = values[value]
         for name in filter(None, removed.split(", ")):
             after.pop(name, None)
         self._put(after)

@@ -180,6 +180,40 @@ def test_the_sweep_has_a_metric_around_the_clock_and_an_alarm() -> None:
     assert swept["invocations"] > quiet["invocations"]
 
 
+def sweep_reads(symbols: int = 1, months: int = 1, **values: Any) -> Decimal:
+    """Read units that the sweep adds in a month."""
+    usage = month(symbols, months=months)
+    swept, quiet = (
+        Workload(settings(**{**values, "sweep": every}), usage).quantities()["table-reads"]
+        for every in ("5m", "off")
+    )
+    return (swept - quiet) * 1_000_000
+
+
+def test_a_sweep_reads_two_halves_of_a_unit_a_symbol_and_one_to_find_no_other() -> None:
+    full = 365  # of the 8,760: an environment lives two hours
+    for symbols in (1, 7):
+        assert sweep_reads(symbols, rules=()) == (full + 8395 * (2 * symbols + 1)) / Decimal(2)
+
+
+def test_history_is_paid_for_by_the_few_sweeps_that_read_it_unless_all_do() -> None:
+    work = Workload(settings(), month(10))
+    units = work.alerts * workload.ALERT_BYTES / 4096 / 2
+    assert work.alerts > 50_000
+    for age, sweeps in ((3600, 365), ("off", 8760)):
+        more = sweep_reads(10, 2, notify_max_age=age) - sweep_reads(10, 1, notify_max_age=age)
+        assert float(more) == pytest.approx(float(units * sweeps), rel=0.001)
+
+
+def test_a_later_sweep_reads_the_alerts_of_a_day_and_the_age_that_is_notified() -> None:
+    work = Workload(settings(), month())
+    hour = work.alerts / 730 * workload.ALERT_BYTES / 4096 / 2
+    for age_hours in (1, 100):
+        reads = sweep_reads(notify_max_age=age_hours * 3600)
+        later = (reads - 365 * work.alerts * workload.ALERT_BYTES / 4096 / 2) / 8395
+        assert abs(later - 1 - (24 + age_hours) * hour) <= Decimal("0.5")  # whole units
+
+
 def test_the_free_allowances_are_told_beside_the_list_price_not_deducted_from_it() -> None:
     found = estimate(settings(), month())
     assert found.total_after_free < found.total

@@ -1,15 +1,19 @@
-"""``stockpipe config``: the settings and where each came from."""
+"""``stockpipe config``: the settings and where each came from, and the policies they need."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stockpipe.cli import ui
 from stockpipe.cli.context import configuration
-from stockpipe.errors import UsageError
+from stockpipe.errors import ConfigError, StockpipeError, UsageError
+
+if TYPE_CHECKING:
+    from stockpipe.config import Settings
+    from stockpipe.domain.names import Names
 
 group = typer.Typer(help="Settings and where they come from.", rich_markup_mode=None)
 
@@ -64,6 +68,56 @@ def init() -> None:
     ui.note(f"Wrote {path}: every setting, commented out, with its default.", "green")
 
 
+@group.command(
+    epilog="stockpipe config policy produce > produce.json; "
+    "aws iam create-policy --policy-name produce --policy-document file://produce.json"
+)
+def policy(
+    ctx: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="provision, produce, read, teardown, or one of their documents."),
+    ] = None,
+) -> None:
+    """The IAM policies that the operators of this stack need on AWS, as JSON.
+
+    One document is printed as it is, several as an object by their names: an operator whose policy
+    would be too long for IAM has two. Where the settings have a `permissions_boundary`, roles may
+    be written only within it.
+    """
+    import json
+
+    from stockpipe.infra.operators import operator_policies
+
+    settings = configuration(ctx, target="aws").settings
+    names = _names(settings)
+    policies = operator_policies(names, settings)
+    chosen = {key: policies[key] for key in policies if name in (None, key, key.split("-")[0])}
+    if not chosen:
+        raise UsageError(f"There is no policy {name!r}: {', '.join(policies)}.")
+    ui.note(f"aws, stack {names.stack}, account {names.account}, {names.region}", "dim")
+    if len(chosen) > 1:
+        ui.note(f"{len(chosen)} policies, by name: {', '.join(chosen)}.", "dim")
+    ui.text(json.dumps(chosen if len(chosen) > 1 else next(iter(chosen.values())), indent=2))
+
+
+def _names(settings: Settings) -> Names:
+    """For the account of the settings, else that of the credentials."""
+    from stockpipe.aws import Aws
+    from stockpipe.domain.names import Names
+
+    account = settings.account
+    if account is None:
+        try:
+            account = Aws(region=settings.region, profile=settings.profile).account_id
+        except StockpipeError as error:
+            raise ConfigError(
+                f"A policy names its account, and there is none: {error.message}",
+                hint="Set `account` in stockpipe.toml, or log in.",
+            ) from error
+    return Names(settings.stack, settings.region, account)
+
+
 def _commented_file() -> str:
     """A ``stockpipe.toml`` in which every setting stands commented out, with its default."""
     from stockpipe.config import Settings
@@ -85,11 +139,13 @@ def _commented_file() -> str:
 
 def _toml(name: str, value: Any) -> str:
     if value is None:
-        return '""  # unset'
+        return " # unset"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, str):
         return f'"{value}"'
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(f'"{item}"' for item in value) + "]"
     if isinstance(value, dict):
         return "{}"
-    return f'"{value:g}s"' if name in ("interval", "notify_max_age") else str(value)
+    return f'"{value:g}s"' if isinstance(value, float) else str(value)

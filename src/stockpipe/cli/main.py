@@ -154,7 +154,7 @@ def _aws_hint(error: Exception) -> str:
     if code in ("EndpointConnectionError", "ConnectionClosedError", "ConnectTimeoutError"):
         return "On local: stockpipe local status. On aws: check the network and --region."
     if "AccessDenied" in code or code == "UnauthorizedOperation":
-        return "The credentials lack this permission."
+        return "The credentials lack this permission. See `stockpipe config policy`."
     return "Run again with --debug for the whole story."
 
 

@@ -57,6 +57,7 @@ def provision(
         found = plan_provision(resources, adopt=adopt)
     if not json:
         show(found)
+        _show_cost(session)
         _explain_recipients(session, found)
     if plan:
         if json:
@@ -91,15 +92,19 @@ def _recipients(
 
 def _show_cost(session: Session) -> None:
     """What a month costs, and the setting that would lower it most."""
-    from stockpipe.operate.cost import outlook
+    from stockpipe.operate.cost import cheapest_saving, estimate
 
-    found = outlook(session.settings)
-    line = f"On AWS about ${found.total:,.2f} a month for {found.usage}"
-    if session.settings.target == "local":
-        line = f"Here it costs nothing. {line}"
-    ui.note(f"{line} (stockpipe cost).", "dim")
-    if found.saving:
-        ui.note(f"{found.saving.setting} = {found.saving.value} saves ${found.saving.saves:,.2f}.")
+    found, saving = estimate(session.settings), cheapest_saving(session.settings)
+    usage = found.workload.usage
+    counted = f"{usage.symbols} symbol{'s' if usage.symbols > 1 else ''}"
+    ui.note(
+        ("Here it costs nothing; on AWS " if session.settings.target == "local" else "Costs ")
+        + f"about ${found.total} a month for {counted} every {usage.interval_s:g} s, day and night,"
+        " at list prices (see stockpipe cost)."
+    )
+    if saving and session.settings.target == "aws":
+        value = f'"{saving.value}"' if isinstance(saving.value, str) else saving.value
+        ui.note(f"Cheaper: {saving.setting} = {value} saves ${saving.saves}; {saving.instead}.")
 
 
 def _explain_recipients(session: Session, plan: Plan) -> None:

@@ -32,6 +32,12 @@ MARK_BUDGET_S = 5.0
 LEASED = "leased"
 KNOWN = "known"
 
+_ABANDONED = "#status = :pending AND #lease_until < :now AND #kind = :kind"
+"""A claimant that is gone left it behind."""
+_FREE = (
+    f"attribute_not_exists(#status) OR (#status = :superseded AND #kind = :kind) OR ({_ABANDONED})"
+)
+
 
 class AlertBook:
     """The alerts of one stack: a table and the topic that they go out on."""
@@ -54,21 +60,32 @@ class AlertBook:
 
         ``leased``: another invocation is publishing it; ask again later.
         """
-        now = self._clock.now()
-        age_s = (now - parse_moment(alert.crossing.timestamp)).total_seconds()
-        muted = self._max_age_s is not None and age_s > self._max_age_s
-        if muted:
-            claim: dict[str, Any] = {"status": {"S": MUTED}}
-        else:
-            lease = int(now.timestamp()) + LEASE_S
-            claim = {"status": {"S": PENDING}, "lease_until": {"N": str(lease)}}
+        muted = self._is_too_old(alert)
         try:
-            before = self._claim(alert, claim)
+            before = self._claim(alert, _FREE, muted=muted)
         except ClientError as error:
-            if error_code(error) != "ConditionalCheckFailedException":
-                raise
-            found: Any = error.response.get("Item")  # not in botocore's typed response
-            return self._refused(alert, found or {})
+            return self._refused(alert, _found(error))
+        return self._finish(alert, before, muted=muted)
+
+    def resume(self, alert: Alert) -> str:
+        """Bring an alert whose claimant is gone to its end: like :meth:`settle`.
+
+        Whether it is still true is not known here, so unlike there nothing but such an alert is
+        touched: ``known`` is also one that was superseded meanwhile.
+        """
+        muted = self._is_too_old(alert)
+        try:
+            before = self._claim(alert, _ABANDONED, muted=muted)
+        except ClientError as error:
+            return LEASED if _is_pending(_found(error)) else KNOWN
+        return self._finish(alert, before, muted=muted)
+
+    def _is_too_old(self, alert: Alert) -> bool:
+        age = self._clock.now() - parse_moment(alert.crossing.timestamp)
+        return self._max_age_s is not None and age.total_seconds() > self._max_age_s
+
+    def _finish(self, alert: Alert, before: dict[str, Any], *, muted: bool) -> str:
+        """What follows a claim of what was ``before``."""
         sent_at = before.get("sent_at", {}).get("S")
         if muted and not sent_at:
             return MUTED
@@ -106,27 +123,34 @@ class AlertBook:
                     marked.append(found)
         return marked
 
-    def _claim(self, alert: Alert, claim: dict[str, Any]) -> dict[str, Any]:
-        """Claim unless it is settled or leased; returns the item as it was before."""
+    def _claim(self, alert: Alert, condition: str, *, muted: bool) -> dict[str, Any]:
+        """Claim where the condition holds; returns the item as it was before.
+
+        ``pending_since`` stays what it was, however often the alert is claimed again.
+        """
+        now = int(self._clock.now().timestamp())
         values = {
             name: {"N" if name in _NUMBERS else "S": value} for name, value in alert.facts().items()
-        } | claim
+        }
+        values["status"] = {"S": MUTED if muted else PENDING}
+        if not muted:
+            values["lease_until"] = {"N": str(now + LEASE_S)}
+        assignments = [f"#{name} = :{name}" for name in values]
         names = {f"#{name}": name for name in (*values, "lease_until", "status", "kind")}
-        assignments = ", ".join(f"#{name} = :{name}" for name in values)
+        if not muted:
+            assignments.append("pending_since = if_not_exists(pending_since, :now)")
+        compared = {":superseded": {"S": SUPERSEDED}} if ":superseded" in condition else {}
         answer = self._dynamodb.update_item(
             TableName=self._table,
             Key=self._key(alert.symbol, alert.id),
-            UpdateExpression=f"SET {assignments}",
-            ConditionExpression=(
-                "attribute_not_exists(#status) OR (#status = :superseded AND #kind = :kind)"
-                " OR (#status = :pending AND #lease_until < :now AND #kind = :kind)"
-            ),
+            UpdateExpression=f"SET {', '.join(assignments)}",
+            ConditionExpression=condition,
             ExpressionAttributeNames=names,
             ExpressionAttributeValues={
                 **{f":{name}": value for name, value in values.items()},
-                ":superseded": {"S": SUPERSEDED},
+                **compared,
                 ":pending": {"S": PENDING},
-                ":now": {"N": str(int(self._clock.now().timestamp()))},
+                ":now": {"N": str(now)},
             },
             ReturnValues="ALL_OLD",
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
@@ -148,7 +172,7 @@ class AlertBook:
             )
             self._dynamodb.delete_item(TableName=self._table, Key=self._key(alert.symbol, alert.id))
             return self.settle(alert)
-        return LEASED if found.get("status", {}).get("S") == PENDING else KNOWN
+        return LEASED if _is_pending(found) else KNOWN
 
     def _publish(self, alert: Alert) -> None:
         try:
@@ -183,7 +207,9 @@ class AlertBook:
             self._dynamodb.update_item(
                 TableName=self._table,
                 Key=self._key(alert.symbol, alert.id),
-                UpdateExpression="SET #status = :sent, sent_at = :at REMOVE lease_until",
+                UpdateExpression=(
+                    "SET #status = :sent, sent_at = :at REMOVE lease_until, pending_since"
+                ),
                 # Another invocation may have superseded it, or turned it around, meanwhile.
                 ConditionExpression="#status IN (:pending, :muted) AND #kind = :kind",
                 ExpressionAttributeNames={"#status": "status", "#kind": "kind"},
@@ -206,7 +232,7 @@ class AlertBook:
         self._dynamodb.update_item(
             TableName=self._table,
             Key=self._key(symbol, alert_id),
-            UpdateExpression="SET #status = :superseded",
+            UpdateExpression="SET #status = :superseded REMOVE pending_since",
             ConditionExpression="attribute_exists(id)",
             ExpressionAttributeNames={"#status": "status"},
             ExpressionAttributeValues={":superseded": {"S": SUPERSEDED}},
@@ -215,3 +241,15 @@ class AlertBook:
     @staticmethod
     def _key(symbol: str, alert_id: str) -> dict[str, Any]:
         return {"symbol": {"S": symbol}, "id": {"S": alert_id}}
+
+
+def _is_pending(item: dict[str, Any]) -> bool:
+    return bool(item.get("status", {}).get("S") == PENDING)
+
+
+def _found(error: ClientError) -> dict[str, Any]:
+    """The item that refused a claim, empty where there is none; raises any other error again."""
+    if error_code(error) != "ConditionalCheckFailedException":
+        raise error
+    found: Any = error.response.get("Item")  # not in botocore's typed response
+    return dict(found or {})

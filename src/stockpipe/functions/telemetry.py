@@ -14,7 +14,7 @@ from typing import Any
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
 
 NAMESPACE = "stockpipe"
-_UNITS = {"lag_ms": "Milliseconds"}
+_UNITS = {"lag_ms": "Milliseconds", "pending_s": "Seconds"}
 
 
 def metrics_line(
@@ -25,7 +25,7 @@ def metrics_line(
     *,
     clock: Clock = SYSTEM_CLOCK,
 ) -> str:
-    """The line: ``metrics`` by name (counts, or milliseconds for ``lag_ms``), ``decided`` as facts.
+    """The line: ``metrics`` by name (counts, but for ``_UNITS``), ``decided`` as facts.
 
     What was decided, and why, stands beside the numbers: refused records with their reasons,
     sequence numbers handed back, alerts.

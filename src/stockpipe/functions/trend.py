@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -21,11 +21,15 @@ from botocore.config import Config
 from stockpipe.domain.alerts import Alert
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
 from stockpipe.domain.rules import CrossoverRule, parse_rules
+from stockpipe.functions import sweep
 from stockpipe.functions.alerts import KNOWN, LEASED, AlertBook
 from stockpipe.functions.batch import CLIENT_CONFIG, batch_response, lowest, time_left
 from stockpipe.functions.faults import error_code, is_transient
 from stockpipe.functions.readings import Cluster, Readings
 from stockpipe.functions.telemetry import emit, metrics_line
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 SETTLE_S = 900
 """How long a row waits for its predecessor: long enough for a throttled table, well below
@@ -225,27 +229,54 @@ def shipped_rules() -> tuple[CrossoverRule, ...]:
 
 
 @lru_cache(maxsize=1)
-def _analysis() -> TrendAnalysis:
-    """The analysis of this execution environment, out of its variables and its zip."""
-    session = boto3.Session()
-    dynamodb = session.client("dynamodb", config=CLIENT_CONFIG)
+def _dynamodb() -> DynamoDBClient:
+    return boto3.Session().client("dynamodb", config=CLIENT_CONFIG)
+
+
+def _max_age_s() -> float | None:
+    """The oldest quote that people are told of; None for any."""
     max_age = os.environ["NOTIFY_MAX_AGE_S"]
-    book = AlertBook(
-        dynamodb,
+    return None if max_age == "off" else float(max_age)
+
+
+@lru_cache(maxsize=1)
+def _book() -> AlertBook:
+    """The alerts, out of this execution environment's variables."""
+    return AlertBook(
+        _dynamodb(),
         # Never twice by itself: a publish that timed out may have gone out.
-        session.client(
+        boto3.Session().client(
             "sns",
             config=Config(connect_timeout=1, read_timeout=8, retries={"total_max_attempts": 1}),
         ),
         table=os.environ["ALERTS_TABLE"],
         topic_arn=os.environ["TOPIC_ARN"],
-        max_age_s=None if max_age == "off" else float(max_age),
+        max_age_s=_max_age_s(),
     )
-    return TrendAnalysis(Readings(dynamodb, os.environ["TABLE"]), book, shipped_rules())
+
+
+@lru_cache(maxsize=1)
+def _analysis() -> TrendAnalysis:
+    """The analysis of this execution environment, out of its variables and its zip."""
+    return TrendAnalysis(Readings(_dynamodb(), os.environ["TABLE"]), _book(), shipped_rules())
+
+
+@lru_cache(maxsize=1)
+def _sweeper() -> sweep.Sweeper:
+    return sweep.Sweeper(
+        _dynamodb(), _book(), table=os.environ["ALERTS_TABLE"], max_age_s=_max_age_s()
+    )
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Lambda entry point: a DynamoDB Streams event in, the partial batch response out."""
+    """Lambda entry point: a DynamoDB Streams event in, the partial batch response out.
+
+    For the rule's event: a sweep, and how many alerts it brought to their end.
+    """
+    if event == sweep.EVENT:
+        swept = _sweeper().run(time_left(context))
+        emit(sweep.summary(swept, SYSTEM_CLOCK))
+        return {"swept": swept.swept}
     batch = changes(event)
     outcome = _analysis().run(batch, time_left(context))
     emit(summary(outcome, batch, SYSTEM_CLOCK))

@@ -19,7 +19,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
 def check_concurrency(aws: Aws, resources: Sequence[Resource]) -> None:
     """Raises :class:`ProvisionError` where our reservations would leave the account too little."""
     functions = [one for one in resources if isinstance(one, Function)]
-    wanted = sum(getattr(one, "reserved_concurrency", None) or 0 for one in functions)
+    wanted = sum(one.reserved_concurrency or 0 for one in functions)
     if not wanted:
         return
     account = aws.client("lambda").get_account_settings()["AccountLimit"]

@@ -10,10 +10,13 @@ from enum import StrEnum
 from typing import Any
 
 from stockpipe.domain.names import ADOPTED_TAG
+from stockpipe.domain.retry import retry
 from stockpipe.errors import ForeignResource, ProvisionError
+from stockpipe.functions.faults import is_transient
 from stockpipe.infra.resource import Live, Resource
 
 PARALLEL_READS = 24
+READ_BUDGET_S = 60.0
 
 
 class Action(StrEnum):
@@ -83,9 +86,13 @@ class Plan:
 
 
 def read_all(resources: Sequence[Resource]) -> list[Live | None]:
-    """The live state of all resources, read at the same time."""
+    """The live state of all resources, read at the same time; a read that is throttled waits."""
+
+    def read(resource: Resource) -> Live | None:
+        return retry(resource.read, transient=is_transient, budget_s=READ_BUDGET_S, base_s=0.2)
+
     with ThreadPoolExecutor(PARALLEL_READS) as pool:
-        return list(pool.map(lambda resource: resource.read(), resources))
+        return list(pool.map(read, resources))
 
 
 def difference(resource: Resource, live: Live) -> dict[str, tuple[Any, Any]]:
@@ -155,7 +162,8 @@ def plan_teardown(
     """Delete what is ours and there; what is foreign is not even mentioned.
 
     Kept are, with ``keep_data``, whatever holds data, and adopted stores of data that
-    ``include`` does not name. Raises :class:`ProvisionError` where something is protected.
+    ``include`` does not name, and what holds something of others. Raises
+    :class:`ProvisionError` where something is protected.
     """
     changes, protected = [], []
     for resource, live in zip(resources, read_all(resources), strict=True):
@@ -166,6 +174,8 @@ def plan_teardown(
         elif resource.holds_data and live.adopted and resource.name not in include:
             reason = f"adopted; --include {resource.name} deletes it"
             changes.append(Change(Action.KEEP, resource, reason=reason))
+        elif guests := resource.guests():
+            changes.append(Change(Action.KEEP, resource, reason=guests))
         else:
             changes.append(Change(Action.DELETE, resource))
             if why := resource.protection(live):

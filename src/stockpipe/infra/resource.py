@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -98,7 +99,11 @@ class Resource(ABC):
         )
 
     def protection(self, live: Live) -> str | None:
-        """Why it cannot be deleted as it stands, or None."""
+        """Why nobody may delete it as it stands, or None."""
+        return None
+
+    def guests(self) -> str | None:
+        """What in it is not ours, and would be deleted along with it, or None."""
         return None
 
     def is_ours(self, tags: Mapping[str, str]) -> bool:
@@ -132,3 +137,12 @@ def tag_map(tags: list[dict[str, str]] | None) -> dict[str, str]:
 def matching(live: Mapping[str, str], desired: Mapping[str, str]) -> dict[str, str]:
     """The live values of the desired tags: tags that others add are none of our business."""
     return {key: live[key] for key in desired if key in live}
+
+
+def together(*calls: Callable[[], Any]) -> list[Any]:
+    """The answers of calls made at the same time, in their order; the first error is raised.
+
+    For plain calls: who watches a step is not known in these threads, so none of them may wait.
+    """
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]

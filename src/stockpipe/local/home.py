@@ -9,6 +9,7 @@
         ├── server.log      what it said; server.log.1 is the one before
         ├── credentials.json  0600, made once per installation
         ├── format.json     which format, and which emulator, wrote the data
+        ├── ledger.jsonl    what IAM decided; written only where it is there at the start (tests)
         ├── state/          the last snapshot of everything but S3 objects
         ├── s3/             S3 objects, written as they arrive
         ├── checkpoints/    positions of the event sources; the snapshot holds the copy that counts
@@ -82,6 +83,10 @@ class Places:
     @property
     def format(self) -> Path:
         return self.local / "format.json"
+
+    @property
+    def ledger(self) -> Path:
+        return self.local / "ledger.jsonl"
 
     @property
     def state(self) -> Path:

@@ -27,7 +27,15 @@ from stockpipe.aws import Endpoint
 from stockpipe.errors import LocalCloudError
 from stockpipe.local import host, processes
 from stockpipe.local.athena import emulated
-from stockpipe.local.emulator import access, parts, state
+from stockpipe.local.emulator import (
+    access,
+    judgement,
+    ledger,
+    monitoring,
+    parts,
+    provisioning,
+    state,
+)
 from stockpipe.local.emulator.snapshot import Snapshots
 from stockpipe.local.emulator.traffic import Traffic
 from stockpipe.local.event_sources import hooks
@@ -130,6 +138,10 @@ class Server:
         parts.trust_loopback()
         parts.keep_log_groups_gone()
         parts.keep_shards()
+        monitoring.install()
+        provisioning.install()
+        ledger.install(places.ledger)
+        judgement.install()
         emulated.install()
         hooks.install()
         self._snapshots.restore()

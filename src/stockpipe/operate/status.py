@@ -13,13 +13,18 @@ from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
 from stockpipe.domain.exact import parse_moment
 from stockpipe.domain.names import FAILURES_PREFIX, QUARANTINE_PREFIX
 from stockpipe.functions.faults import error_code
+from stockpipe.infra.console import console_url
 from stockpipe.infra.plan import read_all
 from stockpipe.infra.resource import Live, Resource
 from stockpipe.operate.alerts import history
 from stockpipe.operate.records import Records
 
-GOOD_STATES = frozenset({"active", "enabled", "updating", "inactive"})
-"""``inactive`` is a function that was not called for weeks: the next event wakes it."""
+GOOD_STATES = frozenset(
+    {"active", "enabled", "updating", "inactive", "ok", "insufficient_data",
+     "confirmed", "pending", "unsubscribed"}
+)  # fmt: skip
+"""``inactive`` is a function that was not called for weeks: the next event wakes it. An alarm
+without data is quiet, and a recipient is free to leave."""
 COUNT_LIMIT = 1000
 MISSING = "missing"
 FOREIGN = "not ours"
@@ -66,7 +71,11 @@ class Status:
 def status(aws: Aws, resources: Sequence[Resource], *, clock: Clock = SYSTEM_CLOCK) -> Status:
     """Read everything live; counts of objects stop at ``COUNT_LIMIT``."""
     lives = read_all(resources)
-    listed = [_listed(resource, live) for resource, live in zip(resources, lives, strict=True)]
+    listed = [
+        _listed(aws, resource, live)
+        for resource, live in zip(resources, lives, strict=True)
+        if resource.wanted or live
+    ]
     there = {resource.name for resource, live in zip(resources, lives, strict=True) if live}
     names = aws.names
     with ThreadPoolExecutor(4) as pool:
@@ -91,13 +100,15 @@ def status(aws: Aws, resources: Sequence[Resource], *, clock: Clock = SYSTEM_CLO
         )
 
 
-def _listed(resource: Resource, live: Live | None) -> dict[str, Any]:
+def _listed(aws: Aws, resource: Resource, live: Live | None) -> dict[str, Any]:
     state = MISSING if live is None else live.state if live.ours else FOREIGN
+    there = live is not None and aws.target == "aws"
     return {
         "kind": resource.kind,
         "name": resource.name,
         "arn": live.arn if live else None,
         "state": state,
+        "console": console_url(resource.kind, resource.name, aws.names) if there else None,
     }
 
 

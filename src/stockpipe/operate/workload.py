@@ -15,6 +15,7 @@ from math import acos, ceil, pi
 from typing import Literal
 
 from stockpipe.config import Settings
+from stockpipe.functions.pending import LOOK_BACK_S
 
 HOURS = Decimal(730)
 MARKET_HOURS = Decimal("136.5")
@@ -51,6 +52,10 @@ PROCESS_S, PROCESS_CHUNK_S = Decimal("0.12"), Decimal("0.015")
 """Assumed: one PutObject, and a BatchWriteItem for each 25 records."""
 TREND_S, TREND_SYMBOL_S, TREND_ALERT_S = Decimal("0.03"), Decimal("0.02"), Decimal("0.06")
 """Assumed: a Query a symbol, and for an alert two writes and a publish."""
+ENVIRONMENT_HOURS = Decimal(2)
+"""Assumed: Lambda keeps an execution environment for so long. Its first sweep reads all alerts."""
+READ_UNIT_BYTES, PAGE_BYTES = 4096, 1024**2
+"""Of DynamoDB: a read that is not consistent takes half a unit, and a page is a call."""
 KMS_CALLS_AN_HOUR = 12
 """Kinesis asks KMS about every five minutes for each user of the stream; SNS, while it publishes,
 asks twice in that time."""
@@ -143,6 +148,17 @@ class Workload:
         return Decimal(0) if every == "off" else HOURS * 3600 / Decimal(str(every))
 
     @property
+    def full_sweeps(self) -> Decimal:
+        """Those that read all alerts; they come first in their environment, unless all do."""
+        if self.settings.notify_max_age == "off":
+            return self.sweeps
+        return min(self.sweeps, HOURS / ENVIRONMENT_HOURS)
+
+    @property
+    def later_sweeps(self) -> Decimal:
+        return self.sweeps - self.full_sweeps
+
+    @property
     def alerts(self) -> Decimal:
         """Expected alerts of all rules."""
         rate = Decimal(0)
@@ -185,22 +201,41 @@ class Workload:
 
     def _functions(self) -> Iterator[tuple[str, Decimal]]:
         yield "invocations", (self.process_calls + self.trend_calls + self.sweeps) / 1_000_000
-        judged = self.usage.symbols * (self.rounds_read + self.sweeps)
+        judged = self.usage.symbols * self.rounds_read
         trend_s = (
             (self.trend_calls + self.sweeps) * TREND_S
-            + judged * TREND_SYMBOL_S
+            + (judged + self._sweep_calls()) * TREND_SYMBOL_S
             + self.alerts * TREND_ALERT_S
         )
         yield "gb-seconds", (self.process_calls * self.process_seconds + trend_s) * MEMORY_GB
+
+    @property
+    def _all_alerts_bytes(self) -> Decimal:
+        return self.alerts * self.usage.months * ALERT_BYTES
+
+    def _sweep_calls(self) -> Decimal:
+        """A page at a time, or two calls a symbol and one that finds no further symbol."""
+        pages = max(1, ceil(self._all_alerts_bytes / PAGE_BYTES))
+        return self.full_sweeps * pages + self.later_sweeps * (2 * self.usage.symbols + 1)
+
+    def _sweep_units(self) -> Decimal:
+        """What the same calls read: everything, or one item a symbol and what is young of it."""
+        every = max(1, ceil(self._all_alerts_bytes / READ_UNIT_BYTES))
+        age = self.settings.notify_max_age
+        reach = HOURS if age == "off" else (Decimal(str(age)) + LOOK_BACK_S) / 3600
+        share = min(reach / HOURS / self.usage.months, Decimal(1)) / self.usage.symbols
+        young = max(1, ceil(self._all_alerts_bytes * share / READ_UNIT_BYTES))
+        later = self.later_sweeps * (self.usage.symbols * (1 + young) + 1)
+        return (self.full_sweeps * every + later) / 2
 
     def _tables(self) -> Iterator[tuple[str, Decimal]]:
         # An item is below 1 KB: one unit. An alert is claimed, then marked: two.
         yield "table-writes", (self.records + 2 * self.alerts) / 1_000_000
         slow = max((rule.slow for rule in self.settings.rules), default=0)
         rows = ceil(self.records / self.rounds_read / self.usage.symbols) + 2 * slow
-        units = ceil(rows * ITEM_BYTES / 4096)
-        queries = self.usage.symbols * (self.rounds_read + self.sweeps)
-        yield "table-reads", queries * units / 1_000_000
+        units = ceil(rows * ITEM_BYTES / READ_UNIT_BYTES)
+        judged = self.usage.symbols * self.rounds_read * units
+        yield "table-reads", (judged + self._sweep_units()) / 1_000_000
         ttl = self.settings.ttl_days
         months = Decimal(self.usage.months)
         kept = months if ttl is None else min(months, Decimal(ttl) / DAYS)

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from stockpipe.domain.names import ADOPTED_TAG, REGION_TAG, STACK_TAG
+from stockpipe.errors import ProvisionError
 from stockpipe.infra.resource import Live, Resource, absent_is_none, matching
 
 SERDE = "org.apache.hive.hcatalog.data.JsonSerDe"
 INPUT_FORMAT = "org.apache.hadoop.mapred.TextInputFormat"
 OUTPUT_FORMAT = "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat"
+_GONE = "EntityNotFoundException"
 
 
 @dataclass
@@ -29,10 +31,7 @@ class Database(Resource):
 
     def read(self) -> Live | None:
         glue = self.aws.client("glue")
-        answer = absent_is_none(
-            lambda: glue.get_database(Name=self.name), "EntityNotFoundException"
-        )
-        if answer is None:
+        if absent_is_none(lambda: glue.get_database(Name=self.name), _GONE) is None:
             return None
         arn = self.names.database_arn
         tags = glue.get_tags(ResourceArn=arn)["Tags"]
@@ -50,8 +49,24 @@ class Database(Resource):
         )
 
     def delete(self) -> None:
+        """Delete it. Glue deletes all of its tables with it, so this raises
+        :class:`ProvisionError` where one of them is not ours.
+        """
+        if why := self.guests():
+            raise ProvisionError(
+                f"database {self.name} is kept: {why}.",
+                hint="Drop them, or make them anew in another database, and run it again.",
+            )
         glue = self.aws.client("glue")
-        absent_is_none(lambda: glue.delete_database(Name=self.name), "EntityNotFoundException")
+        absent_is_none(lambda: glue.delete_database(Name=self.name), _GONE)
+
+    def guests(self) -> str | None:
+        pages = self.aws.client("glue").get_paginator("get_tables").paginate(DatabaseName=self.name)
+        tables = absent_is_none(lambda: [one for page in pages for one in page["TableList"]], _GONE)
+        foreign = [
+            one["Name"] for one in tables or [] if not self.is_ours(one.get("Parameters") or {})
+        ]
+        return f"it holds tables that are not ours: {', '.join(foreign)}" if foreign else None
 
 
 @dataclass
@@ -68,6 +83,7 @@ class CatalogTable(Resource):
         return {
             "location": self.location,
             "columns": [list(column) for column in self.columns],
+            "partition_keys": [["day", "string"]],
             "serde": SERDE,
             "parameters": self._parameters(),
         }
@@ -91,8 +107,7 @@ class CatalogTable(Resource):
     def read(self) -> Live | None:
         glue = self.aws.client("glue")
         answer = absent_is_none(
-            lambda: glue.get_table(DatabaseName=self.database, Name=self.name),
-            "EntityNotFoundException",
+            lambda: glue.get_table(DatabaseName=self.database, Name=self.name), _GONE
         )
         if answer is None:
             return None
@@ -102,7 +117,8 @@ class CatalogTable(Resource):
         return Live(
             settings={
                 "location": storage["Location"],
-                "columns": [[column["Name"], column["Type"]] for column in storage["Columns"]],
+                "columns": [[one["Name"], one["Type"]] for one in storage["Columns"]],
+                "partition_keys": [[one["Name"], one["Type"]] for one in table["PartitionKeys"]],
                 "serde": storage["SerdeInfo"]["SerializationLibrary"],
                 "parameters": matching(parameters, self._parameters()),
             },
@@ -119,10 +135,7 @@ class CatalogTable(Resource):
 
     def delete(self) -> None:
         glue = self.aws.client("glue")
-        absent_is_none(
-            lambda: glue.delete_table(DatabaseName=self.database, Name=self.name),
-            "EntityNotFoundException",
-        )
+        absent_is_none(lambda: glue.delete_table(DatabaseName=self.database, Name=self.name), _GONE)
 
     def _input(self) -> dict[str, Any]:
         return {

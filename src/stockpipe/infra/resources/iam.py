@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from stockpipe.domain.retry import retry
+from stockpipe.functions.faults import error_code
 from stockpipe.infra.policies import trust_policy
 from stockpipe.infra.resource import (
     Live,
@@ -15,14 +18,18 @@ from stockpipe.infra.resource import (
     document,
     tag_list,
     tag_map,
+    together,
 )
 
 POLICY_NAME = "stockpipe"
+_GONE = "NoSuchEntity"
+_VISIBLE_S = 30.0
+"""How long IAM may take to know everywhere the role that it has just made."""
 
 
 @dataclass
 class Role(Resource):
-    """A role that Lambda assumes. ``policy`` is its whole permission."""
+    """A role that Lambda assumes. ``policy`` is its whole permission: no other stays."""
 
     kind = "role"
 
@@ -33,38 +40,47 @@ class Role(Resource):
         return {
             "trust": trust_policy(),
             "policy": self.policy,
+            "inline_policies": [POLICY_NAME],
+            "attached_policies": [],
             "boundary": self.boundary,
             "tags": self.stable_tags,
         }
 
     def read(self) -> Live | None:
         iam = self.aws.client("iam")
-        answer = absent_is_none(lambda: iam.get_role(RoleName=self.name), "NoSuchEntity")
+        answer, policy, inline, attached = together(
+            lambda: absent_is_none(lambda: iam.get_role(RoleName=self.name), _GONE),
+            lambda: absent_is_none(
+                lambda: iam.get_role_policy(RoleName=self.name, PolicyName=POLICY_NAME), _GONE
+            ),
+            self._inline,
+            self._attached,
+        )
         if answer is None:
             return None
         role = answer["Role"]
-        policy = absent_is_none(
-            lambda: iam.get_role_policy(RoleName=self.name, PolicyName=POLICY_NAME),
-            "NoSuchEntity",
-        )
-        tags = tag_map(role.get("Tags"))
         settings = {
             "trust": document(role["AssumeRolePolicyDocument"]),
             "policy": policy and document(policy["PolicyDocument"]),
+            "inline_policies": inline,
+            "attached_policies": attached,
             "boundary": role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
         }
-        return self.standing(settings, tags, role["Arn"])
+        return self.standing(settings, tag_map(role.get("Tags")), role["Arn"])
 
     def create(self) -> None:
-        iam = self.aws.client("iam")
-        iam.create_role(
+        self.aws.client("iam").create_role(
             RoleName=self.name,
             AssumeRolePolicyDocument=json.dumps(trust_policy()),
             Description="Made by stockpipe",
             Tags=tag_list(self.tags),
             **({"PermissionsBoundary": self.boundary} if self.boundary else {}),
         )
-        self._put_policy()
+        retry(
+            self._put_policy,
+            transient=lambda error: error_code(error) == _GONE,
+            budget_s=_VISIBLE_S,
+        )
 
     def update(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
         iam = self.aws.client("iam")
@@ -80,21 +96,56 @@ class Role(Resource):
                     RoleName=self.name, PermissionsBoundary=self.boundary
                 )
             else:
-                iam.delete_role_permissions_boundary(RoleName=self.name)
-        if "policy" in changes:
+                absent_is_none(
+                    lambda: iam.delete_role_permissions_boundary(RoleName=self.name), _GONE
+                )
+        if {"policy", "inline_policies"} & set(changes):
             self._put_policy()
+        self._strip(keep=POLICY_NAME, changes=changes)
 
     def delete(self) -> None:
+        self._strip()
         iam = self.aws.client("iam")
-        if absent_is_none(lambda: iam.get_role(RoleName=self.name), "NoSuchEntity") is None:
-            return
-        for page in iam.get_paginator("list_role_policies").paginate(RoleName=self.name):
-            for name in page["PolicyNames"]:
-                iam.delete_role_policy(RoleName=self.name, PolicyName=name)
-        for page in iam.get_paginator("list_attached_role_policies").paginate(RoleName=self.name):
-            for attached in page["AttachedPolicies"]:
-                iam.detach_role_policy(RoleName=self.name, PolicyArn=attached["PolicyArn"])
-        absent_is_none(lambda: iam.delete_role(RoleName=self.name), "NoSuchEntity")
+        absent_is_none(lambda: iam.delete_role(RoleName=self.name), _GONE)
+
+    def _strip(self, *, keep: str | None = None, changes: Mapping[str, Any] | None = None) -> None:
+        """Take all policies but ``keep`` away; with ``changes`` only of the kinds named there."""
+        iam = self.aws.client("iam")
+        if changes is None or "inline_policies" in changes:
+            for name in self._inline():
+                if name != keep:
+                    absent_is_none(
+                        partial(iam.delete_role_policy, RoleName=self.name, PolicyName=name), _GONE
+                    )
+        if changes is None or "attached_policies" in changes:
+            for arn in self._attached():
+                absent_is_none(
+                    partial(iam.detach_role_policy, RoleName=self.name, PolicyArn=arn), _GONE
+                )
+
+    def _inline(self) -> list[str]:
+        pages = self.aws.client("iam").get_paginator("list_role_policies")
+        found = absent_is_none(
+            lambda: [
+                str(name)
+                for page in pages.paginate(RoleName=self.name)
+                for name in page["PolicyNames"]
+            ],
+            _GONE,
+        )
+        return sorted(found or [])
+
+    def _attached(self) -> list[str]:
+        pages = self.aws.client("iam").get_paginator("list_attached_role_policies")
+        found = absent_is_none(
+            lambda: [
+                str(one["PolicyArn"])
+                for page in pages.paginate(RoleName=self.name)
+                for one in page["AttachedPolicies"]
+            ],
+            _GONE,
+        )
+        return sorted(found or [])
 
     def _put_policy(self) -> None:
         self.aws.client("iam").put_role_policy(

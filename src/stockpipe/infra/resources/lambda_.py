@@ -1,11 +1,10 @@
-"""The two functions and the mappings that feed them."""
+"""The two functions, out of one zip."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from stockpipe.errors import ProvisionError
 from stockpipe.infra.bundle import Bundle
@@ -17,10 +16,12 @@ ARCHITECTURE = "arm64"
 MEMORY_MB = 256
 TIMEOUT_S = 60
 
+_GONE = "ResourceNotFoundException"
+
 
 @dataclass
 class Function(Resource):
-    """A function out of the one zip."""
+    """A function out of the one zip; ``reserved_concurrency``: None reserves nothing."""
 
     kind = "function"
 
@@ -28,6 +29,8 @@ class Function(Resource):
     role: str = ""
     bundle: Bundle = field(default_factory=lambda: Bundle(b""))
     environment: dict[str, str] = field(default_factory=dict)
+    description: str = "Made by stockpipe"
+    reserved_concurrency: int | None = None
 
     def desired(self) -> dict[str, Any]:
         return {
@@ -39,13 +42,14 @@ class Function(Resource):
             "memory_mb": MEMORY_MB,
             "timeout_s": TIMEOUT_S,
             "environment": self.environment,
+            "description": self.description,
+            "reserved_concurrency": self.reserved_concurrency,
             "tags": self.stable_tags,
         }
 
     def read(self) -> Live | None:
         answer = absent_is_none(
-            lambda: self.aws.client("lambda").get_function(FunctionName=self.name),
-            "ResourceNotFoundException",
+            lambda: self.aws.client("lambda").get_function(FunctionName=self.name), _GONE
         )
         if answer is None:
             return None
@@ -59,6 +63,10 @@ class Function(Resource):
             "memory_mb": configuration["MemorySize"],
             "timeout_s": configuration["Timeout"],
             "environment": configuration.get("Environment", {}).get("Variables", {}),
+            "description": configuration.get("Description", ""),
+            "reserved_concurrency": answer.get("Concurrency", {}).get(
+                "ReservedConcurrentExecutions"
+            ),
         }
         state = configuration.get("State", "Active")
         return self.standing(settings, tags, configuration["FunctionArn"], state)
@@ -68,32 +76,51 @@ class Function(Resource):
             FunctionName=self.name,
             Code={"ZipFile": self.bundle.data},
             Architectures=[ARCHITECTURE],
-            Description="Made by stockpipe",
             Tags=dict(self.tags),
             **self._configuration(),
         )
         self._await_settled()
+        if self.reserved_concurrency is not None:
+            self._reserve()
 
     def update(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
-        client = self.aws.client("lambda")
+        client, elsewhere = self.aws.client("lambda"), {"tags", "reserved_concurrency"}
+        of_code = {"code", "architecture"}
         if "tags" in changes:
             client.tag_resource(Resource=self.names.function_arn(self.name), Tags=dict(self.tags))
-        if set(changes) - {"tags", "code", "architecture"}:
+        if set(changes) - elsewhere - of_code:
             client.update_function_configuration(FunctionName=self.name, **self._configuration())
             self._await_settled()
-        if {"code", "architecture"} & set(changes):
+        if set(changes) & of_code:
             client.update_function_code(
                 FunctionName=self.name,
                 ZipFile=self.bundle.data,
                 Architectures=[ARCHITECTURE],
             )
             self._await_settled()
+        if "reserved_concurrency" in changes:
+            self._reserve()
 
     def delete(self) -> None:
         client = self.aws.client("lambda")
-        absent_is_none(
-            lambda: client.delete_function(FunctionName=self.name), "ResourceNotFoundException"
-        )
+        absent_is_none(lambda: client.delete_function(FunctionName=self.name), _GONE)
+
+        def status() -> str | None:
+            found = absent_is_none(
+                lambda: client.get_function_configuration(FunctionName=self.name), _GONE
+            )
+            return found and str(found.get("State", "Active"))
+
+        await_gone(self.id, status)
+
+    def _reserve(self) -> None:
+        client = self.aws.client("lambda")
+        if self.reserved_concurrency is None:
+            client.delete_function_concurrency(FunctionName=self.name)
+        else:
+            client.put_function_concurrency(
+                FunctionName=self.name, ReservedConcurrentExecutions=self.reserved_concurrency
+            )
 
     def _configuration(self) -> dict[str, Any]:
         return {
@@ -103,6 +130,7 @@ class Function(Resource):
             "MemorySize": MEMORY_MB,
             "Timeout": TIMEOUT_S,
             "Environment": {"Variables": self.environment},
+            "Description": self.description,
         }
 
     def _await_settled(self) -> None:
@@ -118,153 +146,3 @@ class Function(Resource):
             return "pending" if pending or updating else "settled"
 
         await_state(self.id, state, "settled")
-
-
-@dataclass
-class EventSourceMapping(Resource):
-    """An event source mapping: known by its function and source, its own name is a UUID."""
-
-    kind = "mapping"
-    replace_on: ClassVar = {
-        "source": "a mapping keeps its source for life",
-        "starting_position": "where a mapping begins is said once",
-    }
-
-    function: str = ""
-    source: Callable[[], str | None] = field(default=lambda: None)
-    batch_size: int = 500
-    record_age_s: int = 20 * 3600
-    failures: str = ""
-
-    def desired(self) -> dict[str, Any]:
-        return {
-            "batch_size": self.batch_size,
-            "window_s": 0,
-            "parallelization": 1,
-            "bisect": True,
-            "retries": -1,
-            "record_age_s": self.record_age_s,
-            "responses": ["ReportBatchItemFailures"],
-            "on_failure": self.failures,
-            "starting_position": "TRIM_HORIZON",
-            "source": self.source(),
-            "enabled": True,
-            "tags": self.stable_tags,
-        }
-
-    def read(self) -> Live | None:
-        found = self._find()
-        if found is None:
-            return None
-        arn, tags = self._arn(found), self._tags(found)
-        state = str(found["State"])
-        settings = {
-            "batch_size": found["BatchSize"],
-            "window_s": found.get("MaximumBatchingWindowInSeconds", 0),
-            "parallelization": found.get("ParallelizationFactor", 1),
-            "bisect": found.get("BisectBatchOnFunctionError", False),
-            "retries": found.get("MaximumRetryAttempts", -1),
-            "record_age_s": found.get("MaximumRecordAgeInSeconds", -1),
-            "responses": found.get("FunctionResponseTypes", []),
-            "on_failure": found.get("DestinationConfig", {})
-            .get("OnFailure", {})
-            .get("Destination"),
-            "starting_position": found.get("StartingPosition", "TRIM_HORIZON"),
-            "source": found["EventSourceArn"],
-            "enabled": state in ("Enabled", "Enabling", "Creating", "Updating"),
-        }
-        return self.standing(settings, tags, arn, state)
-
-    def create(self) -> None:
-        source = self.source()
-        if source is None:
-            raise ProvisionError(
-                f"mapping {self.name}: its source is not there.",
-                hint="Run the same command again.",
-            )
-        self.aws.client("lambda").create_event_source_mapping(
-            EventSourceArn=source,
-            StartingPosition="TRIM_HORIZON",
-            Tags=dict(self.tags),
-            **self._configuration(),
-        )
-        self._await_enabled()
-
-    def update(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
-        client, found = self.aws.client("lambda"), self._find()
-        if found is None:
-            self.create()
-            return
-        if "tags" in changes:
-            client.tag_resource(Resource=self._arn(found), Tags=dict(self.tags))
-        if set(changes) - {"tags"}:
-            client.update_event_source_mapping(UUID=found["UUID"], **self._configuration())
-            self._await_enabled()
-
-    def delete(self) -> None:
-        client = self.aws.client("lambda")
-        for found in self._all():
-            uuid = found["UUID"]
-            if found["State"] != "Deleting":
-                if not self.is_ours(self._tags(found)):
-                    continue
-                absent_is_none(
-                    partial(client.delete_event_source_mapping, UUID=uuid),
-                    "ResourceNotFoundException",
-                )
-            await_gone(self.id, partial(self._state, uuid))
-
-    def _configuration(self) -> dict[str, Any]:
-        return {
-            "FunctionName": self.function,
-            "Enabled": True,
-            "BatchSize": self.batch_size,
-            "MaximumBatchingWindowInSeconds": 0,
-            "ParallelizationFactor": 1,
-            "BisectBatchOnFunctionError": True,
-            "MaximumRetryAttempts": -1,
-            "MaximumRecordAgeInSeconds": self.record_age_s,
-            "FunctionResponseTypes": ["ReportBatchItemFailures"],
-            "DestinationConfig": {"OnFailure": {"Destination": self.failures}},
-        }
-
-    def _all(self) -> list[dict[str, Any]]:
-        """Every mapping of the function, whatever its source."""
-        pages = (
-            self.aws.client("lambda")
-            .get_paginator("list_event_source_mappings")
-            .paginate(FunctionName=self.function)
-        )
-        found = absent_is_none(
-            lambda: [dict(one) for page in pages for one in page["EventSourceMappings"]],
-            "ResourceNotFoundException",
-        )
-        return found or []
-
-    def _find(self) -> dict[str, Any] | None:
-        """The mapping from our source, or else one from a source that is no longer ours."""
-        source = self.source()
-        found = [one for one in self._all() if one["State"] != "Deleting"]
-        found.sort(key=lambda one: one["EventSourceArn"] != source)
-        return found[0] if found else None
-
-    def _arn(self, found: Mapping[str, Any]) -> str:
-        return found.get("EventSourceMappingArn") or self.names.mapping_arn(found["UUID"])
-
-    def _tags(self, found: Mapping[str, Any]) -> dict[str, str]:
-        answer = self.aws.client("lambda").list_tags(Resource=self._arn(found))
-        return dict(answer.get("Tags", {}))
-
-    def _state(self, uuid: str) -> str | None:
-        answer = absent_is_none(
-            lambda: self.aws.client("lambda").get_event_source_mapping(UUID=uuid),
-            "ResourceNotFoundException",
-        )
-        return answer and str(answer["State"])
-
-    def _await_enabled(self) -> None:
-        def state() -> str | None:
-            found = self._find()
-            return str(found["State"]) if found else None
-
-        await_state(self.id, state, "Enabled")

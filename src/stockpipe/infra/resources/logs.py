@@ -21,15 +21,12 @@ class LogGroup(Resource):
         return {"retention_days": self.retention_days, "tags": self.stable_tags}
 
     def read(self) -> Live | None:
+        group = self._find()
+        if group is None:
+            return None
         logs = self.aws.client("logs")
-        pages = logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=self.name)
-        for page in pages:
-            for group in page["logGroups"]:
-                if group["logGroupName"] == self.name:
-                    tags = logs.list_tags_for_resource(resourceArn=self._arn)["tags"]
-                    settings = {"retention_days": group.get("retentionInDays")}
-                    return self.standing(settings, tags, self._arn)
-        return None
+        tags = logs.list_tags_for_resource(resourceArn=self._arn)["tags"]
+        return self.standing({"retention_days": group.get("retentionInDays")}, tags, self._arn)
 
     def create(self) -> None:
         self.aws.client("logs").create_log_group(logGroupName=self.name, tags=dict(self.tags))
@@ -50,6 +47,19 @@ class LogGroup(Resource):
     @property
     def _arn(self) -> str:
         return self.names.log_group_arn(self.name)
+
+    def _find(self) -> dict[str, Any] | None:
+        """The group itself: the prefix also finds those whose names begin with its name."""
+        pages = (
+            self.aws.client("logs")
+            .get_paginator("describe_log_groups")
+            .paginate(logGroupNamePrefix=self.name)
+        )
+        for page in pages:
+            for group in page["logGroups"]:
+                if group["logGroupName"] == self.name:
+                    return dict(group)
+        return None
 
     def _put_retention(self) -> None:
         self.aws.client("logs").put_retention_policy(

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from stockpipe.errors import ProvisionError
+from stockpipe.functions.faults import error_code
 from stockpipe.infra.policies import tls_only
 from stockpipe.infra.resource import (
     Live,
@@ -16,20 +19,31 @@ from stockpipe.infra.resource import (
     document,
     tag_list,
     tag_map,
+    together,
 )
+from stockpipe.infra.waiting import await_gone
 
 PAGE = 1000
+"""As many objects as one DeleteObjects takes, and one page of ListObjectVersions holds."""
+
 _PRIVATE = {
     "BlockPublicAcls": True,
     "IgnorePublicAcls": True,
     "BlockPublicPolicy": True,
     "RestrictPublicBuckets": True,
 }
+_RULE = "stockpipe-expire"
+_GONE = ("404", "NoSuchBucket")
 
 
 @dataclass
 class Bucket(Resource):
-    """A bucket; ``expire_days`` deletes its objects after so many days."""
+    """A bucket; ``expire_days`` deletes its objects after so many days.
+
+    Another encryption than SSE-S3 is undone: under a key of KMS the functions could not write.
+    Versioning is not compared, and what it keeps goes with the bucket. Lifecycle rules of others
+    stay as they are.
+    """
 
     kind = "bucket"
 
@@ -51,33 +65,46 @@ class Bucket(Resource):
 
     def read(self) -> Live | None:
         s3, owner = self.aws.client("s3"), self._owner
-        if absent_is_none(lambda: s3.head_bucket(**owner), "404", "NoSuchBucket") is None:
-            return None
-        block = absent_is_none(
-            lambda: s3.get_public_access_block(**owner), "NoSuchPublicAccessBlockConfiguration"
+        try:
+            region = s3.head_bucket(**owner).get("BucketRegion", self.names.region)
+        except ClientError as error:
+            if error_code(error) in _GONE:
+                return None
+            if error_code(error) == "403":
+                # HEAD has no body, so a right that we lack looks the same.
+                return self._out_of_reach("belongs to another account, or may not be looked at")
+            if error_code(error) in ("301", "400"):
+                return self._out_of_reach("is in another region")
+            raise
+        if region != self.names.region:  # botocore follows S3's redirects
+            return self._out_of_reach(f"is in {region}")
+        block, rules, policy, lifecycle, tagging = together(
+            lambda: absent_is_none(
+                lambda: s3.get_public_access_block(**owner), "NoSuchPublicAccessBlockConfiguration"
+            ),
+            lambda: absent_is_none(
+                lambda: s3.get_bucket_encryption(**owner),
+                "ServerSideEncryptionConfigurationNotFoundError",
+            ),
+            lambda: absent_is_none(lambda: s3.get_bucket_policy(**owner), "NoSuchBucketPolicy"),
+            self._lifecycle,
+            self._tagging,
         )
-        rules = absent_is_none(
-            lambda: s3.get_bucket_encryption(**owner),
-            "ServerSideEncryptionConfigurationNotFoundError",
-        )
-        policy = absent_is_none(lambda: s3.get_bucket_policy(**owner), "NoSuchBucketPolicy")
-        lifecycle = absent_is_none(
-            lambda: s3.get_bucket_lifecycle_configuration(**owner),
-            "NoSuchLifecycleConfiguration",
-        )
-        tagging = absent_is_none(lambda: s3.get_bucket_tagging(**owner), "NoSuchTagSet")
-        tags = tag_map(tagging["TagSet"]) if tagging else {}
         encryption = rules and rules["ServerSideEncryptionConfiguration"]["Rules"][0]
         settings = {
             "public_access_block": block and block["PublicAccessBlockConfiguration"],
             "encryption": encryption
             and encryption["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"],
             "policy": policy and document(policy["Policy"]),
-            "expire_days": lifecycle and _expire_days(lifecycle["Rules"]),
+            "expire_days": _expire_days(lifecycle),
         }
-        return self.standing(settings, tags, self._arn)
+        return self.standing(settings, tagging, self._arn)
 
     def create(self) -> None:
+        """A new bucket is encrypted under SSE-S3, and nobody can switch that off.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/default-encryption-faq.html
+        """
         region = self.names.region
         configuration: dict[str, Any] = {"Tags": tag_list(self.tags)}
         if region != "us-east-1":  # the one region that must not be named
@@ -85,55 +112,45 @@ class Bucket(Resource):
         self.aws.client("s3").create_bucket(
             Bucket=self.name, CreateBucketConfiguration=configuration
         )
-        live = self.read()
-        settings = live.settings if live else {}
-        self.update(
-            {
-                name: (settings.get(name), wanted)
-                for name, wanted in self.desired().items()
-                if settings.get(name) != wanted
-            }
-        )
+        # One after the other: S3 refuses two changes of one bucket at the same time.
+        self._block_public_access()
+        self._put_policy()
+        if self.expire_days is not None:
+            self._put_expiration([])
 
     def update(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
         s3, owner = self.aws.client("s3"), self._owner
         if "tags" in changes:  # first of all: by them the bucket is known as ours
-            found = absent_is_none(lambda: s3.get_bucket_tagging(**owner), "NoSuchTagSet")
-            merged = (tag_map(found["TagSet"]) if found else {}) | dict(self.tags)
+            merged = self._tagging() | dict(self.tags)
             s3.put_bucket_tagging(Tagging={"TagSet": tag_list(merged)}, **owner)
         if "public_access_block" in changes:
-            s3.put_public_access_block(PublicAccessBlockConfiguration=_PRIVATE, **owner)
+            self._block_public_access()
         if "encryption" in changes:
             rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
             s3.put_bucket_encryption(ServerSideEncryptionConfiguration={"Rules": [rule]}, **owner)
         if "policy" in changes:
-            s3.put_bucket_policy(Policy=json.dumps(tls_only(self._arn)), **owner)
+            self._put_policy()
         if "expire_days" in changes:
-            if self.expire_days is None:
-                s3.delete_bucket_lifecycle(**owner)
-            else:
-                s3.put_bucket_lifecycle_configuration(
-                    LifecycleConfiguration={"Rules": [_expiration(self.expire_days)]}, **owner
-                )
+            self._put_expiration(self._lifecycle())
 
     def delete(self) -> None:
+        """Empty it, old versions and unfinished uploads included, and delete it.
+
+        Raises :class:`ProvisionError` for an object that S3 does not delete. One that is written
+        meanwhile makes it BucketNotEmpty, which is worth another try.
+        """
         s3, owner = self.aws.client("s3"), self._owner
-        if absent_is_none(lambda: s3.head_bucket(**owner), "404", "NoSuchBucket") is None:
+        if self._status() is None:
             return
         for page in s3.get_paginator("list_object_versions").paginate(**owner):
             found = page.get("Versions", []) + page.get("DeleteMarkers", [])
             for start in range(0, len(found), PAGE):
-                keys = [
-                    {"Key": one["Key"], "VersionId": one["VersionId"]}
-                    for one in found[start : start + PAGE]
-                ]
-                answer = s3.delete_objects(Delete={"Objects": keys, "Quiet": True}, **owner)
-                for error in answer.get("Errors", []):
-                    raise ProvisionError(
-                        f"bucket {self.name}: {error['Key']} cannot be deleted: {error['Message']}",
-                        hint="Correct the cause and run the same command again.",
-                    )
-        absent_is_none(lambda: s3.delete_bucket(**owner), "NoSuchBucket")
+                self._delete_versions(found[start : start + PAGE])
+        for page in s3.get_paginator("list_multipart_uploads").paginate(**owner):
+            for upload in page.get("Uploads", []):
+                self._abort(upload["Key"], upload["UploadId"])
+        absent_is_none(lambda: s3.delete_bucket(**owner), *_GONE)
+        await_gone(self.id, self._status)
 
     @property
     def _arn(self) -> str:
@@ -144,10 +161,70 @@ class Bucket(Resource):
         """Every call names the owner: a bucket of the same name elsewhere is refused by S3."""
         return {"Bucket": self.name, "ExpectedBucketOwner": self.names.account}
 
+    def _out_of_reach(self, why: str) -> Live:
+        return Live({}, ours=False, arn=self._arn, state="unknown", out_of_reach=why)
+
+    def _status(self) -> str | None:
+        s3 = self.aws.client("s3")
+        found = absent_is_none(lambda: s3.head_bucket(**self._owner), *_GONE)
+        return found and "deleting"
+
+    def _tagging(self) -> dict[str, str]:
+        s3 = self.aws.client("s3")
+        found = absent_is_none(lambda: s3.get_bucket_tagging(**self._owner), "NoSuchTagSet")
+        return tag_map(found["TagSet"]) if found else {}
+
+    def _lifecycle(self) -> list[dict[str, Any]]:
+        s3 = self.aws.client("s3")
+        found = absent_is_none(
+            lambda: s3.get_bucket_lifecycle_configuration(**self._owner),
+            "NoSuchLifecycleConfiguration",
+        )
+        return list(found["Rules"]) if found else []
+
+    def _block_public_access(self) -> None:
+        self.aws.client("s3").put_public_access_block(
+            PublicAccessBlockConfiguration=_PRIVATE, **self._owner
+        )
+
+    def _put_policy(self) -> None:
+        self.aws.client("s3").put_bucket_policy(
+            Policy=json.dumps(tls_only(self._arn)), **self._owner
+        )
+
+    def _put_expiration(self, rules: list[dict[str, Any]]) -> None:
+        """Put our rule beside those of others among ``rules``, or take it away."""
+        s3, owner = self.aws.client("s3"), self._owner
+        kept = [rule for rule in rules if rule.get("ID") != _RULE]
+        if self.expire_days is not None:
+            kept.append(_expiration(self.expire_days))
+        if kept:
+            s3.put_bucket_lifecycle_configuration(LifecycleConfiguration={"Rules": kept}, **owner)
+        else:
+            s3.delete_bucket_lifecycle(**owner)
+
+    def _delete_versions(self, found: list[dict[str, Any]]) -> None:
+        keys = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
+        answer = self.aws.client("s3").delete_objects(
+            Delete={"Objects": keys, "Quiet": True}, **self._owner
+        )
+        for error in answer.get("Errors", []):
+            raise ProvisionError(
+                f"bucket {self.name}: {error['Key']} cannot be deleted: {error['Message']}",
+                hint="Correct the cause and run the same command again.",
+            )
+
+    def _abort(self, key: str, upload: str) -> None:
+        s3 = self.aws.client("s3")
+        absent_is_none(
+            lambda: s3.abort_multipart_upload(Key=key, UploadId=upload, **self._owner),
+            "NoSuchUpload",
+        )
+
 
 def _expiration(days: int) -> dict[str, Any]:
     return {
-        "ID": "stockpipe-expire",
+        "ID": _RULE,
         "Status": "Enabled",
         "Filter": {"Prefix": ""},
         "Expiration": {"Days": days},
@@ -156,5 +233,9 @@ def _expiration(days: int) -> dict[str, Any]:
 
 
 def _expire_days(rules: list[dict[str, Any]]) -> int | None:
-    ours = [rule for rule in rules if rule.get("ID") == "stockpipe-expire"]
-    return int(ours[0]["Expiration"]["Days"]) if ours else None
+    """The days of our rule, as long as it is switched on and for the whole bucket."""
+    for rule in rules:
+        days = rule.get("Expiration", {}).get("Days")
+        if days is not None and rule == _expiration(days):
+            return int(days)
+    return None

@@ -11,8 +11,9 @@ from stockpipe.local.emulator.parts import replace
 
 _POLLERS = ("_poll_kinesis", "_poll_dynamodb_streams")
 _CHANGES = ("_create_esm", "_update_esm", "_delete_esm")
-_DROPPED = ("StartingPositionTimestamp", "TumblingWindowInSeconds")
-"""Settings that CreateEventSourceMapping takes and forgets; unseen, they could not be refused."""
+_KEPT = ("MetricsConfig", "TumblingWindowInSeconds")
+"""Settings that the emulator takes and forgets; unseen, they could not be compared or refused."""
+_KEPT_AT_FIRST = (*_KEPT, "StartingPositionTimestamp")
 _STREAM_BATCH = 100
 
 _listeners: list[Callable[[], None]] = []
@@ -31,6 +32,8 @@ def install() -> None:
         replace(lambda_svc, name, _nothing_polled)
     create = replace(lambda_svc, "_create_esm", None)
     lambda_svc._create_esm = _refusing_twins(_keeping(create, lambda_svc._esms), lambda_svc._esms)
+    update = replace(lambda_svc, "_update_esm", None)
+    lambda_svc._update_esm = _keeping_changes(update, lambda_svc._esms)
     for name in _CHANGES:
         change = replace(lambda_svc, name, None)
         setattr(lambda_svc, name, _telling(change))
@@ -60,10 +63,20 @@ def _keeping(original: Callable[..., Any], mappings: Any) -> Callable[..., Any]:
         before = set(mappings)
         answer = original(data)
         for uuid in set(mappings) - before:
-            mappings[uuid].update({name: data[name] for name in _DROPPED if data.get(name)})
+            mappings[uuid].update({name: data[name] for name in _KEPT_AT_FIRST if data.get(name)})
         return answer
 
     return create
+
+
+def _keeping_changes(original: Callable[..., Any], mappings: Any) -> Callable[..., Any]:
+    @wraps(original)
+    def update(uuid: str, data: dict[str, Any]) -> Any:
+        if uuid in mappings:
+            mappings[uuid].update({name: data[name] for name in _KEPT if name in data})
+        return original(uuid, data)
+
+    return update
 
 
 def _refusing_twins(original: Callable[..., Any], mappings: Any) -> Callable[..., Any]:

@@ -1,0 +1,106 @@
+"""The world of the resources' tests: the embedded cloud, watched, and cut off where they like."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
+from request_models import Request, RequestModels
+
+from stockpipe.aws import Aws, Endpoint
+from stockpipe.domain.names import VERSION_TAG
+from stockpipe.infra.plan import difference
+from stockpipe.infra.resource import Live, Resource
+
+REGION = "us-east-2"
+
+
+@contextmanager
+def refused(client: Any, operation: str, code: str, message: str) -> Iterator[None]:
+    """The service refuses an operation, in a way that the embedded cloud cannot be brought to."""
+    said = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {}}
+
+    def answer(**_: Any) -> tuple[AWSResponse, dict[str, Any]]:
+        return AWSResponse("", 400, HTTPHeaders(), None), said
+
+    event = f"before-call.*.{operation}"
+    client.meta.events.register(event, answer)
+    try:
+        yield
+    finally:
+        client.meta.events.unregister(event, answer)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours handles it."""
+
+
+@dataclass
+class Cloud:
+    """The embedded cloud, with clients that are watched and can be cut off."""
+
+    endpoint: Endpoint
+    models: RequestModels = field(default_factory=RequestModels)
+    calls_left: int | None = None
+    """Answers that still arrive before the caller is killed; None: no end."""
+    clients: dict[str, Any] = field(default_factory=dict)
+    making: threading.Lock = field(default_factory=threading.Lock)
+    stacks: count[int] = field(default_factory=count)
+
+    def world(self) -> World:
+        """A stack that nobody has used yet."""
+        return World(self)
+
+    def answered(self, **_: Any) -> None:
+        if self.calls_left is not None:
+            self.calls_left -= 1
+            if self.calls_left <= 0:
+                raise Killed
+
+
+class World(Aws):
+    """One stack of the embedded cloud."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        super().__init__(
+            region=REGION, stack=f"t{next(cloud.stacks)}", endpoint=cloud.endpoint, account=None
+        )
+        self.cloud = cloud
+
+    def client(self, service: str) -> Any:
+        with self.cloud.making:
+            if service not in self.cloud.clients:
+                client = self.cloud.models.watch(super().client(service))
+                client.meta.events.register("after-call", self.cloud.answered)
+                self.cloud.clients[service] = client
+            return self.cloud.clients[service]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return {"team": "data", **self.names.tags, VERSION_TAG: "1.0"}
+
+    def sent(self) -> list[Request]:
+        """What was sent since this was asked before."""
+        sent, self.cloud.models.sent = self.cloud.models.sent, []
+        return sent
+
+
+def converge(resource: Resource) -> None:
+    """What provisioning does with one resource."""
+    live = resource.read()
+    if live is None:
+        resource.create()
+    elif changes := difference(resource, live):
+        resource.update(changes)
+
+
+def standing(resource: Resource) -> Live:
+    live = resource.read()
+    assert live is not None
+    return live
