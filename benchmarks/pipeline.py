@@ -1,17 +1,24 @@
-"""How fast the whole local pipeline is: records per second, and put to stored, put to alert.
+"""How fast the whole local pipeline is: records per second, put to stored, put to alert, in bulk.
 
-Everything runs in an embedded cloud of its own, in a temporary directory.
+Everything runs in an embedded cloud of its own, in a temporary directory. The machine's load is in
+every figure but the ratios, which compare two things of one run.
     python benchmarks/pipeline.py
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import gzip
+import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
 from stockpipe.aws import Aws
 from stockpipe.config import Settings
@@ -28,22 +35,33 @@ from stockpipe.operate.alerts import history
 from stockpipe.producer import Producer
 
 PUTS = 60
+BULK = 50_000
+BULK_TARGET_S = 180
+RECORDED = Path(__file__).resolve().parents[2] / "shared" / "market-data" / "bars"
+"""Recorded intraday and daily bars; absent in an ordinary clone."""
+PARTITION = 20_000
+QUERIES = 7
 
 
-def until(done: Callable[[], bool]) -> float:
-    """Seconds until it is done, looked at every 5 ms."""
+def until(done: Callable[[], bool], every_s: float = 0.005) -> float:
+    """Seconds until it is done."""
     begun = time.perf_counter()
     while not done():
-        time.sleep(0.005)
+        time.sleep(every_s)
     return time.perf_counter() - begun
+
+
+def crosses(quotes: Iterable[Quote]) -> int:
+    """How many alerts the quotes, each symbol's in time order, must cause."""
+    series: dict[str, list[Reading]] = defaultdict(list)
+    for quote in quotes:
+        series[quote.symbol].append(Reading(quote.timestamp, quote.price))
+    return sum(len(crossings(readings, 5, 20)) for readings in series.values())
 
 
 def throughput(aws: Aws, producer: Producer) -> None:
     quotes = read_csv("sample")
-    series: dict[str, list[Reading]] = {}
-    for quote in quotes:
-        series.setdefault(quote.symbol, []).append(Reading(quote.timestamp, quote.price))
-    expected = sum(len(crossings(readings, 5, 20)) for readings in series.values())
+    expected = crosses(quotes)
     begun = time.perf_counter()
     producer.send(quotes)
     dynamodb, table = aws.client("dynamodb"), aws.names.alerts_table
@@ -90,7 +108,133 @@ def latency(aws: Aws, producer: Producer) -> None:
             )
 
 
-def main() -> None:
+def real_bars(count: int) -> tuple[str, list[Quote]]:
+    """Where they are from, and so many real bars of distinct keys in time order.
+
+    Where there are fewer, the same come again under further symbols (``AAPL-2``).
+    """
+    found: dict[tuple[str, str], Quote] = {}
+    origin = "recorded intraday and daily bars" if RECORDED.is_dir() else "bokeh's daily bars"
+    with tempfile.TemporaryDirectory() as directory:
+        files = sorted(RECORDED.glob("*.csv.gz")) or [daily_bars(Path(directory))]
+        for quote in (quote for file in files for quote in read_csv(str(file))):
+            found.setdefault((quote.symbol, quote.timestamp), quote)
+    bars = sorted(found.values(), key=in_time)
+    quotes = bars[:count]
+    for again in range(2, 2 + (count - 1) // len(bars)):
+        more = bars[: count - len(quotes)]
+        quotes += [dataclasses.replace(one, symbol=f"{one.symbol}-{again}") for one in more]
+    if len(bars) < count:
+        origin += f", {len(bars):,} of them and the oldest again under further symbols"
+    return origin, sorted(quotes, key=in_time)
+
+
+def in_time(quote: Quote) -> tuple[str, str]:
+    return quote.timestamp, quote.symbol
+
+
+def daily_bars(directory: Path) -> Path:
+    """bokeh_sampledata's prices of 2000 to 2013 as a file to replay."""
+    import bokeh_sampledata
+
+    source = Path(bokeh_sampledata.__file__).parent / "_data" / "stocks.csv.gz"
+    file = directory / "daily.csv"
+    columns = ("open", "high", "low", "close", "volume")
+    with gzip.open(source, "rt", encoding="utf-8") as bars, file.open("w") as out:
+        rows = csv.writer(out)
+        rows.writerow(("symbol", "timestamp", *columns))
+        for bar in csv.DictReader(bars):
+            values = (bar[column.capitalize()] for column in columns)
+            rows.writerow((bar["Ticker"], f"{bar['Date']}T21:00:00Z", *values))
+    return file
+
+
+def bulk(aws: Aws, producer: Producer, batch: int) -> None:
+    """Real bars through both functions, until the last is stored and its alerts are sent."""
+    origin, quotes = real_bars(BULK)
+    expected = crosses(quotes)
+    dynamodb, names = aws.client("dynamodb"), aws.names
+
+    def held(table: str) -> int:
+        return int(dynamodb.describe_table(TableName=table)["Table"]["ItemCount"])
+
+    def settled() -> bool:
+        if held(names.alerts_table) < expected:
+            return False
+        return all(alert["sent_at"] for alert in history(dynamodb, names.alerts_table))
+
+    begun = time.perf_counter()
+    producer.send(quotes)
+    sent = time.perf_counter() - begun
+    until(lambda: held(names.table) >= len(quotes), every_s=0.25)
+    stored = time.perf_counter() - begun
+    until(settled, every_s=0.25)
+    seconds = time.perf_counter() - begun
+    alerts = held(names.alerts_table)
+    assert (held(names.table), alerts) == (len(quotes), expected)
+    symbols = len({quote.symbol for quote in quotes})
+    print(
+        f"{len(quotes):,} real bars of {symbols} symbols ({origin}), batches of {batch}:"
+        f" sent after {sent:.0f} s, stored after {stored:.0f} s, the last of {alerts:,} alerts"
+        f" sent after {seconds:.0f} s: {len(quotes) / seconds:,.0f}/s"
+        f" (target: under {BULK_TARGET_S} s on 2 cores, {seconds / BULK_TARGET_S:.2f} of it)"
+    )
+
+
+def queries() -> None:
+    """The trend function's Query on one symbol's rows, without and with our index."""
+    from ministack.services import dynamodb
+
+    from stockpipe.local.emulator import index
+
+    before = query_s(dynamodb)
+    index.install()
+    after = query_s(dynamodb)
+    print(
+        f"Query of 60 rows among {PARTITION:,}, p50: {before * 1000:.0f} ms as it is,"
+        f" {after * 1000:.1f} ms with the index: ratio {before / after:.0f}"
+    )
+
+
+def query_s(dynamodb: Any) -> float:
+    """Seconds per Query within the emulator: the median, after a first one."""
+
+    def call(operation: str, **request: Any) -> None:
+        status, _headers, body = getattr(dynamodb, operation)(json.loads(json.dumps(request)))
+        assert status == 200, body
+
+    dynamodb.reset()
+    keys = {"symbol": "HASH", "timestamp": "RANGE"}
+    call(
+        "_create_table",
+        TableName="bars",
+        KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in keys.items()],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in keys],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    for number in range(PARTITION):
+        item = {"symbol": {"S": "AAPL"}, "timestamp": {"S": f"{number:06d}"}, "price": {"N": "1.5"}}
+        call("_put_item", TableName="bars", Item=item)
+    spent = []
+    for _ in range(QUERIES + 1):
+        begun = time.perf_counter()
+        call(
+            "_query",
+            TableName="bars",
+            KeyConditionExpression="symbol = :symbol AND #ts <= :edge",
+            ExpressionAttributeNames={"#ts": "timestamp"},
+            ExpressionAttributeValues={":symbol": {"S": "AAPL"}, ":edge": {"S": "015000"}},
+            ProjectionExpression="#ts, price",
+            ScanIndexForward=False,
+            Limit=60,
+        )
+        spent.append(time.perf_counter() - begun)
+    return median(spent[1:])
+
+
+@contextmanager
+def pipeline(settings: Settings) -> Iterator[tuple[Aws, Producer]]:
+    """A pipeline in a cloud of its own."""
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
         begun = time.perf_counter()
@@ -98,15 +242,22 @@ def main() -> None:
         print(f"embedded cloud ready in {time.perf_counter() - begun:.1f} s")
         try:
             aws = Aws(region="us-east-2", endpoint=endpoint)
-            settings = Settings(notify_max_age="off")
             begun = time.perf_counter()
             apply(plan_provision(blueprint(aws, settings)), lambda step: None)
             print(f"provisioned in {time.perf_counter() - begun:.1f} s")
-            producer = Producer(aws.client("kinesis"), aws.names.stream)
-            throughput(aws, producer)
-            latency(aws, producer)
+            yield aws, Producer(aws.client("kinesis"), aws.names.stream)
         finally:
             daemon.stop(home)
+
+
+def main() -> None:
+    settings = Settings(notify_max_age="off")
+    with pipeline(settings) as (aws, producer):
+        throughput(aws, producer)
+        latency(aws, producer)
+    with pipeline(settings) as (aws, producer):
+        bulk(aws, producer, settings.batch_size)
+    queries()
 
 
 if __name__ == "__main__":

@@ -124,6 +124,8 @@ def child(do: str, endpoint: Endpoint) -> None:
     apply(plan, steps)
     done = time.perf_counter()
     path = [(steps.seconds(one), one) for one in steps.longest_chain(plan)]
+    if do == "teardown":
+        path.reverse()
     figures = {"start": ready - begun, "read": read - ready, "converge": done - read}
     print(json.dumps({**figures, "path": path, "changes": len(plan.pending)}))
 

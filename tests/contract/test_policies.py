@@ -45,7 +45,6 @@ ACCEPTED = {
     ("RESOURCE_MISMATCH", "athena:ListTagsForResource"): (
         "parliament wants every type that can be tagged; a workgroup is one of them."
     ),
-    ("RESOURCE_MISMATCH", "sns:Unsubscribe"): "Since 2026 it takes the topic; parliament is older.",
     ("UNKNOWN_CONDITION_FOR_ACTION", "iam:UpdateAssumeRolePolicy"): "Since 2026 it knows the key.",
     ("UNKNOWN_CONDITION_FOR_ACTION", "iam:DeleteRole"): "Since 2026 it knows the key.",
     ("MALFORMED", "neither Resource nor NotResource"): (

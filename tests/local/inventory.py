@@ -47,7 +47,8 @@ _MADE_ANEW = frozenset(
     }
 )
 _STREAM_LABEL = re.compile(r"/stream/\d{4}-.*$")
-_ID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+_ID = re.compile(r"\b([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|AROA[0-9A-Z]+)\b")
+"""A UUID, or a role's unique id."""
 
 
 def inventory(client: Client) -> list[str]:

@@ -22,11 +22,22 @@ REGION = "us-east-2"
 
 
 @contextmanager
-def refused(client: Any, operation: str, code: str, message: str) -> Iterator[None]:
-    """The service refuses an operation, in a way that the embedded cloud cannot be brought to."""
-    said = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {}}
+def refused(
+    client: Any, operation: str, code: str, message: str = "", *, times: int | None = None
+) -> Iterator[None]:
+    """The service refuses an operation, in a way that the embedded cloud cannot be brought to.
 
-    def answer(**_: Any) -> tuple[AWSResponse, dict[str, Any]]:
+    With ``times`` it does so that often, and the test fails where that did not come about.
+    """
+    said = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {}}
+    answers = count(1)
+    given = 0
+
+    def answer(**_: Any) -> tuple[AWSResponse, dict[str, Any]] | None:
+        nonlocal given
+        if times is not None and next(answers) > times:
+            return None
+        given += 1
         return AWSResponse("", 400, HTTPHeaders(), None), said
 
     event = f"before-call.*.{operation}"
@@ -35,6 +46,7 @@ def refused(client: Any, operation: str, code: str, message: str) -> Iterator[No
         yield
     finally:
         client.meta.events.unregister(event, answer)
+    assert given == times or times is None
 
 
 class Killed(BaseException):

@@ -182,7 +182,7 @@ def test_even_our_signature_does_not_wipe(cloud: Endpoint) -> None:
         assert status == 403
 
 
-def test_reading_the_outbox_takes_our_signature(cloud: Endpoint) -> None:
+def test_reading_the_emulators_list_of_sms_takes_our_signature(cloud: Endpoint) -> None:
     path = "/_ministack/sns/sms-messages"
     status, _ = http_call(cloud, "GET", path, headers=signed(cloud, "GET", path))
     assert status == 200

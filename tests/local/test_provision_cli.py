@@ -39,8 +39,9 @@ def cli(home: Path, request: pytest.FixtureRequest) -> Iterator[Cli]:
         yield cli
     finally:
         (home / "stockpipe.toml").unlink(missing_ok=True)
-        cli("teardown", "--include", cli.aws.names.table, code=None)
-        cli("teardown", code=None)
+        names = cli.aws.names
+        adopted = (names.table, names.process_log_group, names.results_bucket)
+        cli("teardown", *(f"--include={name}" for name in adopted), code=None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -207,7 +208,22 @@ def test_all_foreign_things_are_named_and_adopting_takes_them_over(cli: Cli) -> 
     assert f"Kept: table {names.table}" in kept.err
     cli("provision")  # picks it up again
     cli("teardown", "--include", "nothing", code=2)
-    assert "Kept" not in cli("teardown", "--include", names.table).err
+    both = ("--include", names.table, "--include", names.process_log_group)
+    assert "Kept" not in cli("teardown", *both).err
+
+
+def test_a_bucket_with_objects_is_not_adopted_where_they_would_expire(cli: Cli) -> None:
+    s3, names = cli.aws.client("s3"), cli.aws.names
+    place = {"LocationConstraint": names.region}
+    s3.create_bucket(Bucket=names.results_bucket, CreateBucketConfiguration=place)
+    s3.put_object(Bucket=names.results_bucket, Key="mine", Body=b"x")
+    refused = cli("provision", "--adopt", code=1)
+    assert "it holds objects, which would expire in 7 days" in refused.err
+    s3.delete_object(Bucket=names.results_bucket, Key="mine")
+    cli("provision", "--adopt")
+    s3.put_object(Bucket=names.results_bucket, Key="mine", Body=b"x")
+    assert f"bucket {names.results_bucket}" in cli("teardown").err.partition("Kept:")[2]
+    assert s3.head_object(Bucket=names.results_bucket, Key="mine")
 
 
 def test_kept_data_are_picked_up_by_the_next_provision(cli: Cli) -> None:
@@ -254,3 +270,21 @@ def test_an_interrupt_says_what_stands_and_the_next_run_goes_on(cli: Cli, end: i
         assert "goes on from here" in rest
     cli("provision")
     assert planned(cli) == {}
+
+
+def test_a_role_made_anew_takes_its_function_along_and_records_flow_on(cli: Cli) -> None:
+    """On AWS a function cannot read its environment under another role of the same name."""
+    cli("provision")
+    iam, names = cli.aws.client("iam"), cli.aws.names
+    iam.delete_role_policy(RoleName=names.process_role, PolicyName="stockpipe")
+    iam.delete_role(RoleName=names.process_role)
+    found = planned(cli)
+    assert found[f"role {names.process_role}"]["action"] == "create"
+    replaced = found[f"function {names.process_function}"]
+    assert (replaced["action"], list(replaced["settings"])) == ("replace", ["role_as_made"])
+    assert "made anew" in replaced["reason"]
+    cli("provision")
+    assert planned(cli) == {}
+    cli("stream", "AAPL", "--source", "replay:sample", "--speed", "max")
+    cli.settle()
+    assert len(cli.items()) == 252

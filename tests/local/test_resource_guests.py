@@ -14,8 +14,8 @@ from resource_cases import CASES
 from resource_hands import QUERIES, catalog_table, named_queries, subscription, workgroup
 from resource_world import Cloud, Killed, World, converge, refused, standing
 
-from stockpipe.errors import ProvisionError
-from stockpipe.infra.plan import Action, change_for, difference, plan_teardown
+from stockpipe.errors import ForeignResource, ProvisionError
+from stockpipe.infra.plan import Action, change_for, difference, plan_provision, plan_teardown
 from stockpipe.infra.resource import together
 from stockpipe.infra.resources.glue import Database
 from stockpipe.infra.resources.sns import Subscription
@@ -52,7 +52,7 @@ class TestSubscription:
     def test_asked_for_again_by_a_flag_he_is_subscribed_again(self, world: World) -> None:
         recipient = subscription(world, asked=True)
         recipient.create()
-        recipient.delete()
+        world.client("sns").unsubscribe(SubscriptionArn=standing(recipient).arn)
         changes = difference(recipient, standing(recipient))
         assert changes == {"subscribed": (False, True)}
         recipient.update(changes)
@@ -85,8 +85,29 @@ class TestSubscription:
         live = standing(recipient)
         assert live.state == "pending"
         assert change_for(recipient, live).action is Action.KEEP
-        recipient.delete()  # nothing to unsubscribe: he goes with the topic
-        assert standing(recipient).state == "pending"
+
+    @pytest.mark.parametrize("state", ["confirmed", "pending"])
+    def test_he_goes_with_the_topic(self, world: World, state: str) -> None:
+        """A teardown that is killed before that must not look as if he had left by himself."""
+        recipient = subscription(world) if state == "confirmed" else silent(world)
+        recipient.create()
+        recipient.delete()
+        live = standing(recipient)
+        assert (live.state, change_for(recipient, live).action) == (state, Action.KEEP)
+        CASES["topic"].make(world).delete()
+        assert recipient.read() is None
+        listed = world.client("sns").list_subscriptions()["Subscriptions"]
+        assert world.names.topic_arn not in [one["TopicArn"] for one in listed]
+
+    def test_of_a_topic_that_is_not_ours_he_is_not_ours_either(self, world: World) -> None:
+        sns = world.client("sns")
+        sns.create_topic(Name=world.names.topic)
+        recipient = Subscription(
+            world, "email you@example.com", topic=world.names.topic, endpoint="you@example.com"
+        )
+        sns.subscribe(TopicArn=world.names.topic_arn, Protocol="email", Endpoint=recipient.endpoint)
+        assert not standing(recipient).ours
+        assert plan_teardown([recipient]).changes == ()
 
     def test_the_topic_knows_no_addresses_and_sees_no_drift(self, world: World) -> None:
         recipient = subscription(world)
@@ -204,6 +225,15 @@ def test_a_database_with_tables_of_others_is_not_deleted(world: World) -> None:
     with pytest.raises(ProvisionError, match="not ours: theirs"):
         database.delete()
     assert ours.read() is not None
+
+
+def test_a_view_of_the_table_s_name_is_a_collision(world: World) -> None:
+    """It is stored nowhere: no columns, no location, no SerDe."""
+    table = catalog_table(world)
+    view = {"Name": table.name, "TableType": "VIRTUAL_VIEW", "ViewOriginalText": "SELECT 1"}
+    world.client("glue").create_table(DatabaseName=table.database, TableInput=view)
+    with pytest.raises(ForeignResource, match=f"catalog-table {table.name}"):
+        plan_provision([table])
 
 
 def test_only_alarms_of_this_account_may_publish_to_the_operations_topic(world: World) -> None:

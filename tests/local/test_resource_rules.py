@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 from copy import copy
 from typing import Any
 
@@ -14,12 +17,15 @@ from resource_hands import mapping
 from resource_world import REGION, Cloud, World, converge, refused, standing
 
 from stockpipe.errors import ProvisionError
-from stockpipe.infra.apply import is_eventual
-from stockpipe.infra.plan import Action, change_for, difference, plan_teardown
+from stockpipe.infra import policies
+from stockpipe.infra.apply import apply, is_eventual
+from stockpipe.infra.plan import Action, change_for, difference, plan_provision, plan_teardown
 from stockpipe.infra.resources.dynamodb import Table
 from stockpipe.infra.resources.kinesis import Stream
 from stockpipe.infra.resources.mappings import EventSourceMapping
 from stockpipe.infra.resources.s3 import Bucket
+from stockpipe.infra.resources.sns import alarms_may_publish
+from stockpipe.infra.waiting import Stopped, Watch, watch
 from stockpipe.local import daemon
 
 pytest.importorskip("ministack")
@@ -179,6 +185,69 @@ class TestBucket:
         bucket.delete()
         assert bucket.read() is None
 
+    def test_to_empty_it_tells_how_far_it_is_and_can_be_stopped(self, world: World) -> None:
+        bucket, s3 = Bucket(world, world.names.data_bucket, tags=world.tags), world.client("s3")
+        bucket.create()
+        s3.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+        for start in (0, 1000):  # a marker for each
+            keys = [{"Key": f"k{number:04}"} for number in range(start, start + 1000)]
+            s3.delete_objects(Bucket=bucket.name, Delete={"Objects": keys})
+        stopping, told = threading.Event(), list[str]()
+
+        def interrupt(what: str) -> None:
+            told.append(what)
+            stopping.set()
+
+        def interrupted() -> None:
+            watch.set(Watch(stopping, interrupt))
+            bucket.delete()
+
+        with pytest.raises(Stopped, match="2,000 objects deleted"):
+            copy_context().run(interrupted)
+        assert told == ["1,000 objects deleted"]
+        bucket.delete()
+        assert bucket.read() is None
+
+    @pytest.mark.parametrize(
+        "late",
+        ["PutPublicAccessBlock", "PutBucketPolicy", "PutBucketLifecycleConfiguration"],
+    )
+    def test_just_made_it_may_be_unknown_to_s3_for_a_while(self, world: World, late: str) -> None:
+        bucket = CASES["bucket"].make(world)
+        with refused(world.client("s3"), late, "NoSuchBucket", times=2):
+            bucket.create()
+        assert difference(bucket, standing(bucket)) == {}
+
+    @pytest.mark.parametrize(
+        ("late", "code"),
+        [
+            ("HeadBucket", "404"),
+            ("GetBucketPolicy", "NoSuchBucket"),
+            ("GetBucketTagging", "NoSuchBucket"),
+        ],
+    )
+    def test_just_made_by_somebody_else_it_is_read_as_soon_as_s3_knows_it(
+        self, world: World, late: str, code: str
+    ) -> None:
+        bucket = Bucket(world, world.names.results_bucket, expire_days=7, tags=world.tags)
+        plan = plan_provision([bucket])
+        faster = copy(bucket)
+        faster.expire_days = 9
+        faster.create()
+        with refused(world.client("s3"), late, code, times=2):
+            apply(plan, lambda step: None)
+        assert difference(bucket, standing(bucket)) == {}
+
+    def test_an_empty_filter_in_its_lifecycle_rule_is_no_drift(self, world: World) -> None:
+        """S3 and its console write such defaults; which ones: ``test_lifecycle_rule``."""
+        bucket, s3 = CASES["bucket"].make(world), world.client("s3")
+        bucket.create()
+        (rule,) = s3.get_bucket_lifecycle_configuration(Bucket=bucket.name)["Rules"]
+        s3.put_bucket_lifecycle_configuration(
+            Bucket=bucket.name, LifecycleConfiguration={"Rules": [{**rule, "Filter": {}}]}
+        )
+        assert difference(bucket, standing(bucket)) == {}
+
     def test_of_another_account_it_is_out_of_reach(self, cloud: Cloud, world: World) -> None:
         Bucket(world, world.names.data_bucket, tags=world.tags).create()
         stranger = World(cloud)
@@ -220,6 +289,78 @@ class TestBucket:
         assert [rule["ID"] for rule in rules] == ["theirs", "stockpipe-expire"]
         tags = s3.get_bucket_tagging(Bucket=bucket.name)["TagSet"]
         assert {"Key": "theirs", "Value": "1"} in tags
+
+
+class TestRole:
+    def test_just_made_it_may_be_unknown_to_iam_for_a_while(self, world: World) -> None:
+        role = CASES["role"].make(world)
+        with refused(world.client("iam"), "PutRolePolicy", "NoSuchEntity", times=2):
+            role.create()
+        assert difference(role, standing(role)) == {}
+
+    def test_it_comes_within_its_boundary_before_anything_else_of_it_is_changed(
+        self, world: World
+    ) -> None:
+        """Operators may write what a role is and does only within the boundary."""
+        role = CASES["role"].make(world)
+        role.create()
+        for setting in ("trust", "policy", "inline_policies", "attached_policies", "boundary"):
+            CASES["role"].by_hand[setting](role)
+        changes = difference(role, standing(role))
+        world.sent()
+        role.update(changes)
+        written = [request.operation for request in world.sent() if request.writes]
+        assert written[0] == "PutRolePermissionsBoundary"
+        assert "UpdateAssumeRolePolicy" in written
+        assert difference(role, standing(role)) == {}
+
+
+def rewritten(policy: dict[str, Any]) -> str:
+    """The same policy as a service may give it back: other order, no lists of one."""
+
+    def several(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: several(one) for key, one in value.items()}
+        if isinstance(value, list):
+            found = [several(one) for one in reversed(value)]
+            return found[0] if len(found) == 1 else found
+        return {"AWS": "*"} if value == "*" else value
+
+    return json.dumps(several(policy))
+
+
+class TestPolicies:
+    """Of a bucket: https://github.com/hashicorp/terraform/issues/2432."""
+
+    def test_a_bucket_s_may_come_back_in_another_order(self, world: World) -> None:
+        bucket = CASES["bucket"].make(world)
+        bucket.create()
+        world.client("s3").put_bucket_policy(
+            Bucket=bucket.name,
+            Policy=rewritten(policies.tls_only(world.names.bucket_arn(bucket.name))),
+        )
+        assert difference(bucket, standing(bucket)) == {}
+
+    def test_a_role_s_may_come_back_in_another_order(self, world: World) -> None:
+        role, iam = CASES["role"].make(world), world.client("iam")
+        role.create()
+        document = rewritten(policies.process_policy(world.names))
+        iam.put_role_policy(RoleName=role.name, PolicyName="stockpipe", PolicyDocument=document)
+        iam.update_assume_role_policy(
+            RoleName=role.name, PolicyDocument=rewritten(policies.trust_policy())
+        )
+        assert difference(role, standing(role)) == {}
+
+    def test_a_topic_s_may_come_back_in_another_order(self, world: World) -> None:
+        topic = CASES["operations-topic"].make(world)
+        topic.create()
+        arn = world.names.operations_topic_arn
+        world.client("sns").set_topic_attributes(
+            TopicArn=arn,
+            AttributeName="Policy",
+            AttributeValue=rewritten(alarms_may_publish(world.names, arn)),
+        )
+        assert difference(topic, standing(topic)) == {}
 
 
 class TestMapping:

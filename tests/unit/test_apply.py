@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from world import World, store, thing
+from world import World, store, thing, upsert
 
 from stockpipe.errors import ProvisionError
 from stockpipe.infra.apply import Step, apply, is_eventual
@@ -65,6 +65,39 @@ def test_what_is_settling_is_retried_and_says_why(world: World) -> None:
     phases = [step.phase for step in told]
     assert phases == ["start", "waiting", "start", "waiting", "start", "done"]
     assert "cannot be assumed" in told[1].reason
+
+
+def test_what_was_not_begun_is_named(world: World) -> None:
+    a = thing(world, "a", act=Failing(aws_error("AccessDenied", "no"), 99))
+    b = thing(world, "b", a)
+    with pytest.raises(ProvisionError, match="Not begun, because they need these: thing b"):
+        apply(plan_provision([a, b]), silent)
+
+
+def test_expired_credentials_fail_at_once(world: World) -> None:
+    expired = thing(world, "a", act=Failing(aws_error("ExpiredToken", "the token has expired")))
+    with pytest.raises(ProvisionError, match="ExpiredToken"):
+        apply(plan_provision([expired]), silent)
+
+
+def test_what_became_foreign_since_the_plan_is_not_deleted(world: World) -> None:
+    one = thing(world, "a")
+    world.holds(one, {})
+    plan = plan_teardown([one])
+    world.holds(one, {}, ours=False)
+    with pytest.raises(ProvisionError, match="somebody else made one of this name"):
+        apply(plan, silent)
+    assert world.done == []
+
+
+def test_what_overwrites_looks_again_before_it_does(world: World) -> None:
+    foreign, ours = upsert(world, "a", size=2), upsert(world, "b", size=2)
+    plan = plan_provision([foreign, ours])
+    world.holds(foreign, {"size": 1}, ours=False)
+    world.holds(ours, {"size": 1})
+    with pytest.raises(ProvisionError, match="upsert a: meanwhile somebody else"):
+        apply(plan, silent)
+    assert world.done == ["update b: size"]
 
 
 EVENTUAL = [

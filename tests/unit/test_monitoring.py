@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextvars import copy_context
 from typing import Any
 
 import boto3
@@ -14,7 +15,9 @@ from stockpipe.config import Settings
 from stockpipe.domain.clock import SYSTEM_CLOCK
 from stockpipe.errors import ProvisionError
 from stockpipe.functions import process, sweep, trend
-from stockpipe.infra.monitoring import alarms, dashboard, watches
+from stockpipe.infra import waiting
+from stockpipe.infra.dashboard import dashboard
+from stockpipe.infra.monitoring import alarms, watches
 from stockpipe.infra.resources.cloudwatch import Alarm, Dashboard
 from stockpipe.infra.resources.events import Schedule, rate
 from stockpipe.infra.resources.mappings import EventSourceMapping
@@ -141,14 +144,29 @@ def test_failures_are_counted_by_the_mapping_in_front_of_the_function(
     assert f"mapping/mapping of {side}" in alarm.needs
 
 
-def test_before_there_is_a_mapping_its_alarm_can_be_planned_but_not_made(aws: Stubbed) -> None:
+def test_before_its_mapping_is_listed_an_alarm_can_be_planned_and_waits_for_it(
+    aws: Stubbed,
+) -> None:
     missing = Mapping(aws, "to come")
     found = alarms(aws, Settings(), quotes=missing, changes=missing, tags={})
-    waiting = [alarm for alarm in found if alarm.desired()["dimensions"] is None]
+    first, *others = [alarm for alarm in found if alarm.desired()["dimensions"] is None]
 
-    assert [alarm.name.rsplit("-", 1)[1] for alarm in waiting] == ["failures", "failures"]
-    with pytest.raises(ProvisionError, match="is not there"):
-        waiting[0].create()
+    assert [alarm.name.rsplit("-", 1)[1] for alarm in (first, *others)] == ["failures", "failures"]
+
+    def create() -> list[str]:
+        told: list[str] = []
+
+        def hear(what: str) -> None:
+            told.append(what)
+            missing.known_as = "listed at last"
+
+        waiting.watch.set(waiting.Watch(tell=hear))
+        first.create()
+        return told
+
+    aws.answer("cloudwatch", "put_metric_alarm", {})
+    assert copy_context().run(create) == [f"until it is known what {first.name} watches"]
+    assert first.desired()["dimensions"] == {"EventSourceMappingUUID": "listed at last"}
 
 
 def test_every_metric_of_ours_that_is_watched_is_one_that_a_function_writes(

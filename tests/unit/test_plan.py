@@ -110,6 +110,28 @@ def test_what_could_only_be_replaced_cannot_be_adopted(world: World) -> None:
         plan_provision([one], adopt=True)
 
 
+def test_what_should_not_be_adopted_says_why(world: World) -> None:
+    one = store(world, "a")
+    one.against = "it holds objects"
+    world.holds(one, {}, ours=False)
+    with pytest.raises(ForeignResource, match=r"store a \(it holds objects\)"):
+        plan_provision([one], adopt=True)
+
+
+def test_a_change_that_does_more_than_it_says_has_a_warning(world: World) -> None:
+    one = thing(world, "a", size=1)
+    world.holds(one, {"size": 2})
+    assert plan_provision([one]).changes[0].reason == "it shrinks"
+
+
+def test_what_holds_something_of_others_is_kept(world: World) -> None:
+    one = thing(world, "a")
+    one.holding = "it holds a table of others"
+    world.holds(one, {})
+    (change,) = plan_teardown([one]).changes
+    assert (change.action, change.reason) == ("keep", "it holds a table of others")
+
+
 def test_teardown_deletes_what_is_ours_and_does_not_mention_the_rest(world: World) -> None:
     ours, foreign, absent = thing(world, "a"), thing(world, "b"), thing(world, "c")
     world.holds(ours, {})

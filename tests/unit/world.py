@@ -43,6 +43,8 @@ class Thing(Resource):
     world: World = field(default_factory=World)
     settings: dict[str, Any] = field(default_factory=dict)
     act: Callable[[str], None] = lambda what: None
+    against: str | None = None
+    holding: str | None = None
     follows: Resource | None = None
     """A thing whose live ``id`` this one's settings contain, as a mapping contains an ARN."""
 
@@ -83,8 +85,26 @@ class Thing(Resource):
         with self.world.lock:
             self.world.things.pop(self.id, None)
 
+    def warning(self, changes: Mapping[str, tuple[Any, Any]]) -> str:
+        old, new = changes.get("size", (0, 0))
+        return "it shrinks" if old and new < old else ""
+
+    def against_adoption(self) -> str | None:
+        return self.against
+
+    def guests(self) -> str | None:
+        return self.holding
+
     def protection(self, live: Live) -> str | None:
         return "it says so" if live.settings.get("protected") else None
+
+
+@dataclass
+class Upsert(Thing):
+    """One whose create call overwrites what is there."""
+
+    kind: ClassVar[str] = "upsert"
+    upserts: ClassVar[bool] = True
 
 
 @dataclass
@@ -93,6 +113,7 @@ class Store(Thing):
 
     kind: ClassVar[str] = "store"
     holds_data: ClassVar[bool] = True
+    precious: ClassVar[bool] = True
 
 
 AWS = Aws(region=NAMES.region, account=NAMES.account)
@@ -102,6 +123,10 @@ AWS.__dict__["account_id"] = NAMES.account  # what a cached property holds once 
 def thing(world: World, name: str, *needs: Resource, **options: Any) -> Thing:
     """A thing of this stack; ``options`` beyond the fields are its settings."""
     return _make(Thing, world, name, needs, options)
+
+
+def upsert(world: World, name: str, *needs: Resource, **options: Any) -> Upsert:
+    return _make(Upsert, world, name, needs, options)
 
 
 def store(world: World, name: str, *needs: Resource, **options: Any) -> Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stockpipe.cli import ui
@@ -26,7 +27,7 @@ def show(plan: Plan) -> None:
         ui.note(f"  {mark:>3} {change.resource.kind} {change.resource.name}{why}", style)
         if change.action in ("update", "replace"):
             for name, (old, new) in change.settings.items():
-                for key, before, after in _by_key(name, old, new):
+                for key, before, after in leaves(name, old, new):
                     ui.note(f"        {key}: {_brief(before)} -> {_brief(after)}")
     if plan.losing_data:
         ui.note("Replacing loses what is stored; it needs --allow-replace.", "bold red")
@@ -34,12 +35,32 @@ def show(plan: Plan) -> None:
     ui.note(f"Plan: {', '.join(counted) or 'nothing to do'}.")
 
 
-def _by_key(name: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
-    """A setting's difference; of a mapping, only the keys that differ."""
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return [(name, old, new)]
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return [(f"{name}.{key}", old.get(key), new.get(key)) for key in keys]
+def leaves(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """What differs, as far down as it can be named: a widened policy shows the one action.
+
+    Statements of a policy are named by their Sid; of lists of plain values, what only one has.
+    """
+    before, after = _members(old), _members(new)
+    if before is not None and after is not None:
+        for key in dict.fromkeys([*before, *after]):
+            if before.get(key) != after.get(key):
+                yield from leaves(f"{name}.{key}", before.get(key), after.get(key))
+    elif (
+        isinstance(old, list)
+        and isinstance(new, list)
+        and sorted(map(str, old)) != sorted(map(str, new))
+    ):
+        yield name, [one for one in old if one not in new], [one for one in new if one not in old]
+    else:
+        yield name, old, new
+
+
+def _members(value: Any) -> Mapping[str, Any] | None:
+    """A value's parts by name; None for what has none."""
+    if isinstance(value, Mapping):
+        return value
+    named = isinstance(value, list) and all(isinstance(o, Mapping) and "Sid" in o for o in value)
+    return {one["Sid"]: one for one in value} if named and value else None
 
 
 def _brief(value: Any) -> str:
@@ -61,7 +82,7 @@ def converge(plan: Plan, *, allow_replace: bool = False) -> None:
                 done += 1
                 steps.end(what, f"  done    {what}")
             elif step.phase == "failed":
-                steps.end(what, f"  failed  {what}: {step.reason}", "red")
+                steps.end(what, f"  failed  {what}", "red")
             elif step.phase == "stopped":
                 stopped.append(f"{step.change.resource.kind} {step.change.resource.name}")
                 steps.end(what, f"  stopped {what}", "yellow")

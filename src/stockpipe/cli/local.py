@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stockpipe.cli import ui
-from stockpipe.cli.context import configuration
+from stockpipe.cli.context import configuration, options
 from stockpipe.errors import ConfirmationRequired, UsageError
+
+if TYPE_CHECKING:
+    from stockpipe.local.outbox import Message
 
 group = typer.Typer(help="The embedded cloud on this machine.", rich_markup_mode=None)
 
@@ -128,3 +131,70 @@ def env(ctx: typer.Context) -> None:
         ui.text(f"export {name}={value}")
     # A session token or profile of another account would be sent along.
     ui.text("unset AWS_SESSION_TOKEN AWS_PROFILE")
+
+
+@group.command(epilog="stockpipe local outbox; stockpipe local outbox -v -n 1; ... --follow --json")
+def outbox(
+    ctx: typer.Context,
+    n: Annotated[int, typer.Option("-n", min=0, help="Messages to begin with.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One object per line.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all of them.")] = False,
+) -> None:
+    """Mail and SMS that SNS would have sent, and what became of webhooks. -v: the whole text."""
+    from dataclasses import asdict
+
+    from stockpipe.local.home import Places, home
+    from stockpipe.local.outbox import Outbox
+
+    kept, verbose = Outbox(Places(home()).local), options(ctx).verbose
+    if clear:
+        kept.clear()
+        ui.note("The outbox is empty.", "green")
+        return
+    looks = kept.follow()
+    messages = next(looks)
+    if not messages:
+        ui.note(
+            f"The outbox is empty ({kept.path}): mail and SMS of the embedded cloud come here. "
+            "With --target aws they are really sent.",
+            "yellow",
+        )
+
+    def show(found: list[Message]) -> None:
+        for message in found:
+            if json:
+                ui.json_line(asdict(message))
+            else:
+                for line in _lines(message, whole=verbose):
+                    ui.text(line)
+        sys.stdout.flush()
+
+    try:
+        show(messages[-n:] if n else [])
+        while follow:
+            show(next(looks))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _lines(message: Message, *, whole: bool) -> list[str]:
+    """A message for a person: a line, or with its whole text. Nothing in it moves the cursor."""
+    text = [_printable(line) for line in message.text.splitlines()] or [""]
+    subject = f"{_printable(message.subject)}  " if message.subject else ""
+    ended = "" if message.status == "kept" else f"  [{_ended(message)}]"
+    to = f"{message.time[:19]}Z  {message.protocol:<5}  {_printable(message.to)}  {subject}"
+    if whole:
+        return [(to + ended).rstrip(), *(f"    {line}".rstrip() for line in text), ""]
+    return [to + text[0] + ended]
+
+
+def _ended(message: Message) -> str:
+    if message.error is None:
+        return message.status
+    times = f"{message.attempts} attempt{'' if message.attempts == 1 else 's'}"
+    return f"NOT DELIVERED, {times}: {_printable(message.error)}"
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)

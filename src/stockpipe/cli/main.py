@@ -148,13 +148,15 @@ def _explained(error: Exception) -> StockpipeError:
 
 
 def _aws_hint(error: Exception) -> str:
-    from stockpipe.functions.faults import error_code
+    from stockpipe.functions.faults import EXPIRED, error_code
 
     code = error_code(error)
     if code in ("EndpointConnectionError", "ConnectionClosedError", "ConnectTimeoutError"):
         return "On local: stockpipe local status. On aws: check the network and --region."
     if "AccessDenied" in code or code == "UnauthorizedOperation":
         return "The credentials lack this permission. See `stockpipe config policy`."
+    if code in EXPIRED:
+        return "Log in again (aws sso login, or new keys), then run the same command."
     return "Run again with --debug for the whole story."
 
 

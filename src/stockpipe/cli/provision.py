@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -55,15 +56,17 @@ def provision(
     with ui.waiting("Reading what is there"):
         check_concurrency(session.aws, resources)
         found = plan_provision(resources, adopt=adopt)
-    if not json:
-        show(found)
-        _show_cost(session)
-        _explain_recipients(session, found)
+    asks = bool(found.pending) and session.settings.target == "aws" and not (yes or plan)
+    if asks or not json:
+        with ui.aloud() if asks else nullcontext():  # nobody confirms what he has not seen
+            show(found)
+            _show_cost(session)
+            _explain_recipients(session, found)
     if plan:
         if json:
             ui.json_line(found.as_document())
         raise typer.Exit(CHANGES if detailed_exitcode and found.pending else 0)
-    if found.pending and session.settings.target == "aws" and not yes:
+    if asks:
         _confirm(f"Make these changes in {session.place}? [y/N]")
     converge(found, allow_replace=allow_replace)
     if json:
@@ -111,7 +114,11 @@ def _explain_recipients(session: Session, plan: Plan) -> None:
     """What becomes of addresses: nobody should wait for mail that is not sent."""
     new = [c for c in plan.pending if c.resource.kind == "subscription"]
     if new and session.settings.target == "local":
-        ui.note("The embedded cloud sends no mail and no SMS: they go to its outbox.", "yellow")
+        ui.note(
+            f"No mail and no SMS leaves this machine: read them with {ui.program()} local outbox. "
+            "On AWS each address must first click a link.",
+            "yellow",
+        )
     elif any(c.resource.name.startswith("email") for c in new):
         ui.note("SNS mails each address a link: alerts begin once it is clicked (48 hours).")
 

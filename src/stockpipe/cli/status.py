@@ -37,6 +37,15 @@ def status(
             styles=[None if one["state"] in operate.GOOD_STATES else "red"
                     for one in found.resources],
         )  # fmt: skip
+        if found.functions:
+            ui.text()
+            ui.table(
+                ("function", "calls in 15 min", "errors", "behind"),
+                ([f["name"], f["invocations"], f["errors"], _age(f["lag_s"])]
+                 for f in found.functions),
+                right=("behind",),
+                styles=["red" if f["errors"] else None for f in found.functions],
+            )  # fmt: skip
         if found.symbols:
             ui.text()
             ui.table(
@@ -62,7 +71,9 @@ def _counted(count: int) -> str:
     return f"{count:,}" if count < COUNT_LIMIT else f"{COUNT_LIMIT:,} or more"
 
 
-def _age(seconds: float) -> str:
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
     for size, unit in ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:,.0f} {unit}"

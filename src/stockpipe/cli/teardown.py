@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -44,22 +45,25 @@ def teardown(
 
     session = connect(ctx)
     resources = blueprint(session.aws, session.settings)
-    unknown = set(include or ()) - {one.name for one in resources if one.holds_data}
+    unknown = set(include or ()) - {one.name for one in resources if one.precious}
     if unknown:
         raise UsageError(
-            f"--include: no table or bucket of this stack is called {', '.join(sorted(unknown))}.",
+            f"--include: nothing adopted can be called {', '.join(sorted(unknown))} here.",
             hint=f"See what is adopted: {ui.program()} teardown --plan{session.flags}",
         )
     with ui.waiting("Reading what is there"):
         found = plan_teardown(resources, keep_data=keep_data, include=include or ())
-    if not json:
-        show(found)
+    asks = bool(found.pending) and not plan and _asks(session, confirm, yes)
+    if asks or not json:
+        with ui.aloud() if asks else nullcontext():  # nobody confirms what he has not seen
+            show(found)
     if plan:
         if json:
             ui.json_line(found.as_document())
         raise typer.Exit(CHANGES if detailed_exitcode and found.pending else 0)
     if found.pending:
-        _confirm(session, confirm, yes)
+        if asks:
+            _confirm(session)
         converge(found)
     if json:
         ui.json_line(found.as_document())
@@ -74,17 +78,21 @@ def teardown(
         _stop_if_empty(session)
 
 
-def _confirm(session: Session, confirm: str | None, yes: bool) -> None:
+def _asks(session: Session, confirm: str | None, yes: bool) -> bool:
+    """Whether a person has to confirm; raises UsageError where ``confirm`` names another stack."""
     stack = session.settings.stack
     if confirm is not None:
         if confirm != stack:
             raise UsageError(
                 f"--confirm says {confirm!r}, but the stack is {stack!r}: nothing was deleted."
             )
-        return
+        return False
+    return session.settings.target == "aws" or (sys.stdin.isatty() and not yes)
+
+
+def _confirm(session: Session) -> None:
+    stack = session.settings.stack
     if session.settings.target == "local":
-        if yes or not sys.stdin.isatty():
-            return
         if ui.ask(f"Delete all of this from {session.place}? [y/N]").lower() not in ("y", "yes"):
             raise UsageError("Not confirmed: nothing was deleted.")
         return

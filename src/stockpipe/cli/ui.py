@@ -87,6 +87,17 @@ def note(line: str, style: str | None = None) -> None:
         err.print(Text(line, style=style or ""), soft_wrap=not err.is_terminal)
 
 
+@contextmanager
+def aloud() -> Iterator[None]:
+    """Say it even under ``--quiet``."""
+    global quiet
+    before, quiet = quiet, False
+    try:
+        yield
+    finally:
+        quiet = before
+
+
 def heading(number: int | None, title: str, detail: str = "") -> None:
     """A step of something longer."""
     mark = f"{number}  " if number else ""

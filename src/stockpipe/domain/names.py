@@ -16,6 +16,8 @@ _STACK = re.compile(r"[a-z][a-z0-9-]{0,9}", re.ASCII)
 STACK_TAG = "stockpipe:stack"
 REGION_TAG = "stockpipe:region"
 VERSION_TAG = "stockpipe:version"
+ROLE_TAG = "stockpipe:role-id"
+"""On a function: the unique id of the role that it was made under."""
 ADOPTED_TAG = "stockpipe:adopted"
 """On what was there before us and was taken over with ``--adopt``."""
 

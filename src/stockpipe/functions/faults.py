@@ -29,9 +29,16 @@ THROTTLES = frozenset(
     }
 )
 _UNAVAILABLE = frozenset(
-    {"InternalFailure", "InternalServerError", "InternalError", "ServiceUnavailable"}
+    {
+        "InternalError",
+        "InternalFailure",
+        "InternalServerError",
+        "RequestTimeout",
+        "ServiceUnavailable",
+    }
 )
-_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeout"})
+EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+"""Credentials: where somebody, or the machine's role, brings new ones, the call succeeds."""
 
 
 def error_code(error: Exception) -> str:
@@ -45,5 +52,5 @@ def is_transient(error: Exception) -> bool:
     """Throttling, 5xx, connection trouble and expired credentials: the same call may succeed."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= 500 or error_code(error) in THROTTLES | _UNAVAILABLE | _EXPIRED
+        return status >= 500 or error_code(error) in THROTTLES | _UNAVAILABLE | EXPIRED
     return isinstance(error, (BotocoreConnectionError, HTTPClientError, ReadTimeoutError))

@@ -1,7 +1,8 @@
 """Carry a plan out: independent resources at the same time, dependents after what they need.
 
-Resuming is running again: each step reads before it acts, and "already exists" means that someone
-else was faster, so read again and converge.
+Resuming is running again. "Already exists" means that someone else was faster, so read again and
+converge. What deletes, or would overwrite without a word, looks again at its turn: hours may have
+passed since the plan.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from graphlib import TopologicalSorter
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from stockpipe.domain.retry import retry
-from stockpipe.errors import ProvisionError, StockpipeError
-from stockpipe.functions.faults import error_code, is_transient
+from stockpipe.domain.retry import retry, wait_until
+from stockpipe.errors import ForeignResource, ProvisionError, StockpipeError
+from stockpipe.functions.faults import EXPIRED, error_code, is_transient
 from stockpipe.infra.plan import Action, Change, Plan, change_for
-from stockpipe.infra.resource import Resource
+from stockpipe.infra.resource import Live, Resource
 from stockpipe.infra.waiting import Stopped, Watch, watch
 
 PARALLEL = 24
 STEP_BUDGET_S = 300.0
 """How long one resource may take to converge, retries and waits included."""
+
+LOOK_BUDGET_S = 3.0
 
 _EXISTS = frozenset(
     {
@@ -74,9 +77,12 @@ class Step:
 
 
 def is_eventual(error: Exception) -> bool:
-    """Whether an AWS error passes by itself: throttling, or state that is still settling."""
+    """Whether an AWS error passes by itself: throttling, or state that is still settling.
+
+    Expired credentials do not: somebody has to log in again.
+    """
     if is_transient(error):
-        return True
+        return error_code(error) not in EXPIRED
     code = error_code(error)
     return isinstance(error, ClientError) and any(
         code == known and part in str(error) for known, part in _EVENTUAL
@@ -100,8 +106,10 @@ def apply(plan: Plan, on_step: Callable[[Step], None], *, allow_replace: bool = 
             hint="Keep a copy of the data, then confirm with --allow-replace.",
         )
     failed: list[Step] = []
+    begun: set[str] = set()
 
     def tell(step: Step) -> None:
+        begun.add(step.change.resource.id)
         on_step(step)
         if step.phase == "failed":
             failed.append(step)
@@ -109,8 +117,10 @@ def apply(plan: Plan, on_step: Callable[[Step], None], *, allow_replace: bool = 
     _Run(plan, tell, allow_replace=allow_replace).run()
     if failed:
         listed = "; ".join(f"{_named(step.change)}: {step.reason}" for step in failed)
+        left = [_named(one) for one in plan.pending if one.resource.id not in begun]
         raise ProvisionError(
-            f"{len(failed)} of {len(plan.pending)} steps failed: {listed}",
+            f"{len(failed)} of {len(plan.pending)} steps failed: {listed}"
+            + (f". Not begun, because they need these: {', '.join(left)}" if left else ""),
             hint="Correct the cause and run the same command again: it resumes where it stopped.",
         )
 
@@ -138,8 +148,8 @@ class _Run:
                         if self._settled(self._changes[one]):
                             sorter.done(one)
                         else:
-                            self._running += 1
                             pool.submit(self._carry_out, self._changes[one])
+                            self._running += 1
                     if not ready:
                         if not self._running:
                             return  # what is left depends on what failed
@@ -220,10 +230,16 @@ class _Run:
             self._heard.put(_End(current, None))
 
     def _at_its_turn(self, change: Change) -> Change:
-        if change.action in (Action.KEEP, Action.UPDATE) and not self._acted.isdisjoint(
-            change.resource.needs
-        ):
-            return change_for(change.resource, change.resource.read())
+        """What is to be done now; raises :class:`ForeignResource` where it is no longer ours."""
+        resource = change.resource
+        followed = not self._acted.isdisjoint(resource.needs)
+        match change.action:
+            case Action.KEEP | Action.UPDATE if followed:
+                return change_for(resource, resource.read())
+            case Action.DELETE | Action.REPLACE:
+                _ours(resource)
+            case Action.CREATE if resource.upserts:
+                return change_for(resource, _ours(resource))
         return change
 
     def _act(self, change: Change) -> None:
@@ -249,6 +265,28 @@ class _End:
     error: BaseException | None
 
 
+def _ours(resource: Resource) -> Live | None:
+    """The resource as it stands now; raises :class:`ForeignResource` where it is not ours.
+
+    What another teardown is deleting can lose its tags before it is gone, or go between two calls
+    of one reading, so what looks foreign or fails is looked at again.
+    """
+
+    def look() -> tuple[Live | None] | None:
+        try:
+            live = resource.read()
+        except ClientError:
+            return None
+        return (live,) if live is None or live.ours else None
+
+    if found := wait_until(look, budget_s=LOOK_BUDGET_S):
+        return found[0]
+    live = resource.read()  # raises what goes on failing
+    if live and not live.ours:
+        raise ForeignResource("meanwhile somebody else made one of this name; it is let alone")
+    return live
+
+
 def _create(resource: Resource) -> None:
     try:
         resource.create()
@@ -256,7 +294,7 @@ def _create(resource: Resource) -> None:
         # Athena and SNS say it in the message only.
         if error_code(error) not in _EXISTS and "already exists" not in str(error):
             raise
-        live = resource.read()
+        live = wait_until(resource.read, budget_s=LOOK_BUDGET_S)  # it may not be visible yet
         if live is None or not live.ours:
             raise
         now = change_for(resource, live)

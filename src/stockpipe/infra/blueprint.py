@@ -15,7 +15,9 @@ from stockpipe.aws import Aws
 from stockpipe.config import Settings
 from stockpipe.domain.names import RAW_PREFIX, VERSION_TAG
 from stockpipe.functions.sweep import EVENT
-from stockpipe.infra import bundle, monitoring, policies
+from stockpipe.infra import bundle, policies
+from stockpipe.infra.dashboard import dashboard
+from stockpipe.infra.monitoring import alarms
 from stockpipe.infra.resource import Resource
 from stockpipe.infra.resources.athena import NamedQueries, Workgroup
 from stockpipe.infra.resources.dynamodb import Table
@@ -204,6 +206,6 @@ def blueprint(
         quotes, changes, sweep,
         results_bucket, database, catalog_table, workgroup, queries,
         process_role, trend_role, process_logs, trend_logs,
-        operations, *monitoring.alarms(aws, settings, quotes=quotes, changes=changes, tags=tags),
-        monitoring.dashboard(aws, settings, tags=tags),
+        operations, *alarms(aws, settings, quotes=quotes, changes=changes, tags=tags),
+        dashboard(aws, settings, tags),
     ]  # fmt: skip

@@ -35,6 +35,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "cloudwatch.DeleteDashboards": ("cloudwatch:DeleteDashboards",),
     "cloudwatch.DescribeAlarms": ("cloudwatch:DescribeAlarms",),
     "cloudwatch.GetDashboard": ("cloudwatch:GetDashboard",),
+    "cloudwatch.GetMetricData": ("cloudwatch:GetMetricData",),
     "cloudwatch.ListTagsForResource": ("cloudwatch:ListTagsForResource",),
     "cloudwatch.PutDashboard": ("cloudwatch:PutDashboard", "cloudwatch:TagResource"),
     "cloudwatch.PutMetricAlarm": ("cloudwatch:PutMetricAlarm", "cloudwatch:TagResource"),
@@ -151,7 +152,6 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "sns.SetTopicAttributes": ("sns:SetTopicAttributes",),
     "sns.Subscribe": ("sns:Subscribe",),
     "sns.TagResource": ("sns:TagResource",),
-    "sns.Unsubscribe": ("sns:Unsubscribe",),
     "sts.GetCallerIdentity": (),  # needs no permission, and cannot be denied
 }
 """Operation as boto3 names it (``service.Operation``) to actions. Tags that go in the create call

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from stockpipe.domain.names import ADOPTED_TAG
 from stockpipe.domain.retry import retry
 from stockpipe.errors import ForeignResource, ProvisionError
-from stockpipe.functions.faults import is_transient
+from stockpipe.functions.faults import EXPIRED, error_code, is_transient
 from stockpipe.infra.resource import Live, Resource
 
+T = TypeVar("T")
 PARALLEL_READS = 24
 READ_BUDGET_S = 60.0
 
@@ -86,13 +87,23 @@ class Plan:
 
 
 def read_all(resources: Sequence[Resource]) -> list[Live | None]:
-    """The live state of all resources, read at the same time; a read that is throttled waits."""
+    """The live state of all resources."""
+    return _each(resources, lambda resource: resource.read())
 
-    def read(resource: Resource) -> Live | None:
-        return retry(resource.read, transient=is_transient, budget_s=READ_BUDGET_S, base_s=0.2)
+
+def _each(resources: Sequence[Resource], look: Callable[[Resource], T]) -> list[T]:
+    """What ``look`` sees of each, all at the same time; one that is throttled waits."""
+
+    def patiently(resource: Resource) -> T:
+        return retry(
+            lambda: look(resource),
+            transient=lambda error: is_transient(error) and error_code(error) not in EXPIRED,
+            budget_s=READ_BUDGET_S,
+            base_s=0.2,
+        )
 
     with ThreadPoolExecutor(PARALLEL_READS) as pool:
-        return list(pool.map(read, resources))
+        return list(pool.map(patiently, resources))
 
 
 def difference(resource: Resource, live: Live) -> dict[str, tuple[Any, Any]]:
@@ -113,7 +124,16 @@ def change_for(resource: Resource, live: Live | None) -> Change:
     reasons = [why for name, why in resource.replace_on.items() if name in settings]
     if reasons:
         return Change(Action.REPLACE, resource, settings, "; ".join(reasons))
-    return Change(Action.UPDATE if settings else Action.KEEP, resource, settings)
+    if not settings:
+        return Change(Action.KEEP, resource)
+    return Change(Action.UPDATE, resource, settings, resource.warning(settings))
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Why there can be no plan."""
+
+    why: str
 
 
 def plan_provision(resources: Sequence[Resource], *, adopt: bool = False) -> Plan:
@@ -122,37 +142,39 @@ def plan_provision(resources: Sequence[Resource], *, adopt: bool = False) -> Pla
     Something of our name that is not ours is a collision. ``adopt`` takes it over, where that is
     possible without replacing it; otherwise :class:`ForeignResource` names all collisions.
     """
-    changes, collisions = [], []
-    for resource, live in zip(resources, read_all(resources), strict=True):
+
+    def look(resource: Resource) -> Change | _Refused | None:
+        live = resource.read()
         if not resource.wanted:
-            if live and live.ours:
-                changes.append(Change(Action.DELETE, resource, reason="switched off"))
-            continue
+            ours = live is not None and live.ours
+            return Change(Action.DELETE, resource, reason="switched off") if ours else None
         if live is None or live.ours:
-            changes.append(change_for(resource, live))
-            continue
-        found = _adoption(resource, live) if adopt else live.out_of_reach or ""
-        if isinstance(found, Change):
-            changes.append(found)
-        else:
-            collisions.append(_named(resource) + (f" ({found})" if found else ""))
+            return change_for(resource, live)
+        return _adoption(resource, live) if adopt else _Refused(live.out_of_reach or "")
+
+    found = list(zip(resources, _each(resources, look), strict=True))
+    collisions = [
+        _named(resource) + (f" ({one.why})" if one.why else "")
+        for resource, one in found
+        if isinstance(one, _Refused)
+    ]
     if collisions:
         raise ForeignResource(
             f"Not ours, but of our name: {', '.join(collisions)}. Nothing was changed.",
             hint="Choose another copy of the pipeline with --stack NAME"
             + ("." if adopt else ", or take over what is there with --adopt."),
         )
-    return Plan(tuple(changes))
+    return Plan(tuple(one for _, one in found if isinstance(one, Change)))
 
 
-def _adoption(resource: Resource, live: Live) -> Change | str:
+def _adoption(resource: Resource, live: Live) -> Change | _Refused:
     """The change that makes it ours, or why there is none."""
-    if live.out_of_reach:
-        return live.out_of_reach
+    if why := live.out_of_reach or resource.against_adoption():
+        return _Refused(why)
     resource.tags = {**resource.tags, ADOPTED_TAG: "true"}
     change = change_for(resource, live)
     if change.action is Action.REPLACE:
-        return f"cannot be adopted: {change.reason}"
+        return _Refused(f"cannot be adopted: {change.reason}")
     return Change(change.action, resource, change.settings, "adopted: it was there before")
 
 
@@ -161,31 +183,36 @@ def plan_teardown(
 ) -> Plan:
     """Delete what is ours and there; what is foreign is not even mentioned.
 
-    Kept are, with ``keep_data``, whatever holds data, and adopted stores of data that
-    ``include`` does not name, and what holds something of others. Raises
-    :class:`ProvisionError` where something is protected.
+    Kept are, with ``keep_data``, whatever holds data; what was adopted, is precious, and is not
+    named by ``include``; and what holds something of others. Raises :class:`ProvisionError` where
+    something is protected.
     """
-    changes, protected = [], []
-    for resource, live in zip(resources, read_all(resources), strict=True):
+
+    def look(resource: Resource) -> Change | _Refused | None:
+        live = resource.read()
         if live is None or not live.ours:
-            continue
+            return None
         if resource.holds_data and keep_data:
-            changes.append(Change(Action.KEEP, resource, reason="its data are kept"))
-        elif resource.holds_data and live.adopted and resource.name not in include:
+            return Change(Action.KEEP, resource, reason="its data are kept")
+        if live.adopted and resource.precious and resource.name not in include:
             reason = f"adopted; --include {resource.name} deletes it"
-            changes.append(Change(Action.KEEP, resource, reason=reason))
-        elif guests := resource.guests():
-            changes.append(Change(Action.KEEP, resource, reason=guests))
-        else:
-            changes.append(Change(Action.DELETE, resource))
-            if why := resource.protection(live):
-                protected.append(f"{_named(resource)}: {why}")
+            return Change(Action.KEEP, resource, reason=reason)
+        if guests := resource.guests():
+            return Change(Action.KEEP, resource, reason=guests)
+        if why := resource.protection(live):
+            return _Refused(why)
+        return Change(Action.DELETE, resource)
+
+    found = list(zip(resources, _each(resources, look), strict=True))
+    protected = [
+        f"{_named(resource)}: {one.why}" for resource, one in found if isinstance(one, _Refused)
+    ]
     if protected:
         raise ProvisionError(
             f"Protected from being deleted: {'; '.join(protected)}. Nothing was deleted.",
             hint="Switch the protection off in the settings and provision, or use --keep-data.",
         )
-    return Plan(tuple(changes))
+    return Plan(tuple(one for _, one in found if isinstance(one, Change)))
 
 
 def _named(resource: Resource) -> str:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from botocore.exceptions import ClientError
@@ -44,6 +45,10 @@ class Resource(ABC):
 
     kind: ClassVar[str]
     holds_data: ClassVar[bool] = False
+    precious: ClassVar[bool] = False
+    """Whether somebody would miss what it was before we adopted it."""
+    upserts: ClassVar[bool] = False
+    """Whether its create call also overwrites, silently, what is there."""
     replace_on: ClassVar[Mapping[str, str]] = {}
     """Settings that cannot be changed in place, and why."""
 
@@ -102,6 +107,14 @@ class Resource(ABC):
         """Why nobody may delete it as it stands, or None."""
         return None
 
+    def warning(self, changes: Mapping[str, tuple[Any, Any]]) -> str:
+        """What else these changes do, where a person should know."""
+        return ""
+
+    def against_adoption(self) -> str | None:
+        """Why it must not be taken over although it could be, or None."""
+        return None
+
     def guests(self) -> str | None:
         """What in it is not ours, and would be deleted along with it, or None."""
         return None
@@ -121,9 +134,41 @@ def absent_is_none(call: Callable[[], Any], *codes: str) -> Any:
         raise
 
 
-def document(value: str | Mapping[str, Any]) -> Any:
-    """A policy document as comparable data, whether the service returns text or a structure."""
-    return json.loads(value) if isinstance(value, str) else value
+def comparable_policy(policy: str | Mapping[str, Any]) -> dict[str, Any]:
+    """A policy document, text or structure, such that two that say the same are equal.
+
+    Services give lists back in another order, and a list of one as its only element:
+    https://github.com/hashicorp/terraform/issues/2432. The order of statements means nothing
+    either, so they are sorted; one that is there twice stays twice.
+    """
+    document = json.loads(policy) if isinstance(policy, str) else policy
+    statements = [_comparable_statement(one) for one in _several(document.get("Statement", []))]
+    return {**document, "Statement": sorted(statements, key=partial(json.dumps, sort_keys=True))}
+
+
+def _comparable_statement(statement: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(statement)
+    for part in found.keys() & {"Action", "NotAction", "Resource", "NotResource"}:
+        found[part] = _texts(found[part])
+    for part in found.keys() & {"Principal", "NotPrincipal"}:
+        named = {"AWS": "*"} if found[part] == "*" else found[part]
+        found[part] = {kind: _texts(value) for kind, value in named.items()}
+    if "Condition" in found:
+        found["Condition"] = {
+            operator: {key: _texts(value) for key, value in keys.items()}
+            for operator, keys in found["Condition"].items()
+        }
+    return found
+
+
+def _texts(value: Any) -> str | list[str]:
+    """One text, or several of them sorted: ``false`` in a condition is the same as "false"."""
+    texts = sorted(one if isinstance(one, str) else json.dumps(one) for one in _several(value))
+    return texts[0] if len(texts) == 1 else texts
+
+
+def _several(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:

@@ -9,11 +9,17 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from stockpipe.domain.retry import wait_until
+from stockpipe.domain.retry import retry, wait_until
 from stockpipe.errors import ProvisionError
+from stockpipe.functions.faults import error_code
+
+T = TypeVar("T")
 
 BUDGET_S = 240.0
+VISIBLE_S = 30.0
+"""How long a service may take to know everywhere what it has just made."""
 
 
 class Stopped(Exception):
@@ -72,3 +78,33 @@ def await_gone(what: str, status: Callable[[], str | None]) -> None:
             f"{what} is still there after {BUDGET_S:.0f} s.",
             hint="Run the same command again: it goes on from here.",
         )
+
+
+def await_known(what: str, ask: Callable[[], T | None]) -> T:
+    """Poll until there is an answer; raises :class:`ProvisionError` past the budget."""
+
+    def known() -> T | None:
+        answer = ask()
+        if answer is None:
+            watch.get().waiting(f"until it is known {what}")
+        return answer
+
+    answer = wait_until(known, budget_s=BUDGET_S)
+    if answer is None:
+        raise ProvisionError(
+            f"It is not known {what}, after {BUDGET_S:.0f} s.",
+            hint="Run the same command again: it goes on from here.",
+        )
+    return answer
+
+
+def once_visible(call: Callable[[], T], *absent: str) -> T:
+    """The call's answer, as soon as the service no longer says ``absent`` (error codes) of what
+    was just made; past ``VISIBLE_S`` that error is raised.
+    """
+    return retry(
+        call,
+        transient=lambda error: error_code(error) in absent,
+        budget_s=VISIBLE_S,
+        on_wait=lambda error: watch.get().waiting(str(error)),
+    )

@@ -10,6 +10,7 @@
         ├── credentials.json  0600, made once per installation
         ├── format.json     which format, and which emulator, wrote the data
         ├── ledger.jsonl    what IAM decided; written only where it is there at the start (tests)
+        ├── outbox.jsonl    mail, SMS and webhooks; outbox.1.jsonl is what came before
         ├── state/          the last snapshot of everything but S3 objects
         ├── s3/             S3 objects, written as they arrive
         ├── checkpoints/    positions of the event sources; the snapshot holds the copy that counts

@@ -18,7 +18,7 @@ DISK_FULL = 74
 LAST_WORDS = 12
 """Lines of the log that go with an error."""
 
-_KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
+_KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _KEPT_FOR_PYTHON = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 

@@ -29,16 +29,20 @@ from stockpipe.local import host, processes
 from stockpipe.local.athena import emulated
 from stockpipe.local.emulator import (
     access,
+    alarms,
+    index,
     judgement,
     ledger,
     monitoring,
+    notifications,
     parts,
     provisioning,
     state,
+    subscriptions,
 )
 from stockpipe.local.emulator.snapshot import Snapshots
 from stockpipe.local.emulator.traffic import Traffic
-from stockpipe.local.event_sources import hooks
+from stockpipe.local.event_sources import hooks, report
 from stockpipe.local.event_sources.runner import EventSourceRunner
 from stockpipe.local.event_sources.sources import connector
 from stockpipe.local.home import (
@@ -52,6 +56,9 @@ from stockpipe.local.home import (
     write_json,
 )
 from stockpipe.local.launch import ALREADY_RUNNING, DISK_FULL
+from stockpipe.local.metrics import feeds
+from stockpipe.local.outbox import Outbox
+from stockpipe.local.webhooks import Webhooks
 
 SNAPSHOT_EVERY_S = 1.0
 SNAPSHOT_SHARE = 5
@@ -134,19 +141,29 @@ class Server:
         self._snapshots.install(app)
         access.install(self._credentials)
         state.install()
+        index.install()
         parts.answer_lost_writes()
         parts.trust_loopback()
         parts.keep_log_groups_gone()
         parts.keep_shards()
         monitoring.install()
         provisioning.install()
+        outbox, self._webhooks = Outbox(places.local), Webhooks()
+        notifications.install(outbox, self._webhooks, self._endpoint.url)
+        subscriptions.install(outbox, self._webhooks, self._endpoint.url)
         ledger.install(places.ledger)
         judgement.install()
         emulated.install()
         hooks.install()
+        feeds.install()
+        report.on_figures(feeds.of_mapping)
+        alarms.install()
         self._snapshots.restore()
         self._gate = access.Gate(app.app, self._credentials, self._record.nonce)
-        self._traffic = Traffic(self._gate)
+        self._traffic = Traffic(subscriptions.ConfirmationLink(self._gate, self._note_change))
+
+    def _note_change(self) -> None:
+        self._traffic.changed = True
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         from hypercorn.asyncio import serve
@@ -173,10 +190,13 @@ class Server:
         self._note("ready")
         _log.info("ready on %s, data in %s", self._endpoint.url, self._places.local)
         keeping = loop.create_task(self._keep())
+        watching = loop.create_task(alarms.watch(self._changed))
         stopping = loop.create_task(self._until_stopped())
-        await asyncio.wait({serving, keeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        tasks = (serving, keeping, watching, stopping)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         keeping.cancel()
-        for task in (serving, keeping, stopping):
+        watching.cancel()
+        for task in tasks:
             if task.done() and not task.cancelled():
                 task.result()
         down.set()
@@ -211,6 +231,7 @@ class Server:
                 self._traffic.open()
                 self._note("ready")
                 continue
+            await asyncio.to_thread(self._webhooks.stop)
             await asyncio.to_thread(lambda_runtime.reset)
             return
 
@@ -233,6 +254,10 @@ class Server:
                 if self._traffic.take_writes():
                     _log.info("snapshot written, writes are taken again")
             wait_s = max(SNAPSHOT_EVERY_S, SNAPSHOT_SHARE * (time.monotonic() - began))
+
+    def _changed(self) -> None:
+        """Something changed that no request asked for."""
+        self._traffic.changed = True
 
     def _clear_away(self) -> None:
         """End function processes, of this server or of one that was killed; empty the scratch."""

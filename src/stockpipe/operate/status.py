@@ -1,10 +1,12 @@
-"""How the pipeline is: every resource, the newest record per symbol, what went wrong."""
+"""How the pipeline is: every resource, how far behind its functions are, the newest record per
+symbol, what went wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from stockpipe.aws import Aws
@@ -26,6 +28,10 @@ GOOD_STATES = frozenset(
 """``inactive`` is a function that was not called for weeks: the next event wakes it. An alarm
 without data is quiet, and a recipient is free to leave."""
 COUNT_LIMIT = 1000
+RECENT = timedelta(minutes=15)
+"""What is told about functions; CloudWatch has metrics of AWS's within some two minutes."""
+FIGURES = (("Invocations", "Sum"), ("Errors", "Sum"), ("IteratorAge", "Maximum"))
+"""Metrics of a function, and the statistic that counts."""
 MISSING = "missing"
 FOREIGN = "not ours"
 
@@ -38,6 +44,7 @@ class Status:
     stack: str
     region: str
     resources: list[dict[str, Any]]
+    functions: list[dict[str, Any]] = field(default_factory=list)
     symbols: list[dict[str, Any]] = field(default_factory=list)
     quarantined: int = 0
     failures: int = 0
@@ -61,6 +68,7 @@ class Status:
             "region": self.region,
             "healthy": self.healthy,
             "resources": self.resources,
+            "functions": self.functions,
             "symbols": self.symbols,
             "quarantined": self.quarantined,
             "failures": self.failures,
@@ -78,7 +86,9 @@ def status(aws: Aws, resources: Sequence[Resource], *, clock: Clock = SYSTEM_CLO
     ]
     there = {resource.name for resource, live in zip(resources, lives, strict=True) if live}
     names = aws.names
-    with ThreadPoolExecutor(4) as pool:
+    called = [name for name in (names.process_function, names.trend_function) if name in there]
+    with ThreadPoolExecutor(5) as pool:
+        functions = pool.submit(_functions, aws, called, clock) if called else None
         symbols = pool.submit(_symbols, aws, clock) if names.table in there else None
         bucket = names.data_bucket in there
         quarantined = pool.submit(_count, aws, QUARANTINE_PREFIX) if bucket else None
@@ -93,6 +103,7 @@ def status(aws: Aws, resources: Sequence[Resource], *, clock: Clock = SYSTEM_CLO
             stack=names.stack,
             region=names.region,
             resources=listed,
+            functions=functions.result() if functions else [],
             symbols=symbols.result() if symbols else [],
             quarantined=quarantined.result() if quarantined else 0,
             failures=failures.result() if failures else 0,
@@ -110,6 +121,48 @@ def _listed(aws: Aws, resource: Resource, live: Live | None) -> dict[str, Any]:
         "state": state,
         "console": console_url(resource.kind, resource.name, aws.names) if there else None,
     }
+
+
+def _functions(aws: Aws, names: Sequence[str], clock: Clock) -> list[dict[str, Any]]:
+    """Calls and errors of ``RECENT``, and the newest lag behind the stream, in seconds.
+
+    The lag is None where nothing was sent to the function in that time.
+    """
+    now = clock.now().replace(second=0, microsecond=0)  # as CloudWatch rounds it
+    queries = [
+        {
+            "Id": f"{metric.lower()}{number}",
+            "MetricStat": {
+                "Metric": {
+                    "Namespace": "AWS/Lambda",
+                    "MetricName": metric,
+                    "Dimensions": [{"Name": "FunctionName", "Value": name}],
+                },
+                "Period": 60,
+                "Stat": statistic,
+            },
+        }
+        for number, name in enumerate(names)
+        for metric, statistic in FIGURES
+    ]
+    answer = aws.client("cloudwatch").get_metric_data(
+        MetricDataQueries=queries, StartTime=now - RECENT, EndTime=now + timedelta(minutes=1)
+    )
+    series: dict[str, list[tuple[datetime, float]]] = {
+        one["Id"]: sorted(zip(one["Timestamps"], one["Values"], strict=True))
+        for one in answer["MetricDataResults"]
+    }
+    return [
+        {
+            "name": name,
+            "invocations": round(sum(value for _, value in series[f"invocations{number}"])),
+            "errors": round(sum(value for _, value in series[f"errors{number}"])),
+            "lag_s": next(
+                (round(ms / 1000, 1) for _, ms in reversed(series[f"iteratorage{number}"])), None
+            ),
+        }
+        for number, name in enumerate(names)
+    ]
 
 
 def _symbols(aws: Aws, clock: Clock) -> list[dict[str, Any]]:

@@ -32,7 +32,8 @@ def _functions(names: Names) -> list[Area]:
             "lambda",
             _function_arns(names),
             read="GetFunction",
-            write="CreateFunction DeleteFunctionConcurrency "
+            # A function whose role was made anew is replaced.
+            write="CreateFunction DeleteFunction DeleteFunctionConcurrency "
             "GetFunctionConfiguration PutFunctionConcurrency TagResource UpdateFunctionCode "
             "UpdateFunctionConfiguration",
             delete="DeleteFunction GetFunctionConfiguration",

@@ -6,6 +6,7 @@ from stockpipe.config import Settings
 from stockpipe.domain.names import Names
 from stockpipe.infra.areas.area import Area, beside
 from stockpipe.infra.monitoring import watches
+from stockpipe.infra.permissions import ANY
 
 
 def areas(names: Names, settings: Settings) -> list[Area]:
@@ -25,7 +26,6 @@ def areas(names: Names, settings: Settings) -> list[Area]:
             (names.topic_arn,),
             read="ListSubscriptionsByTopic",
             write="Subscribe",
-            delete="Unsubscribe",
         ),
         # A listing, whatever it is narrowed to.
         Area(
@@ -50,6 +50,7 @@ def areas(names: Names, settings: Settings) -> list[Area]:
             write="DeleteDashboards PutDashboard TagResource",
             delete="DeleteDashboards",
         ),
+        Area("Metrics", "cloudwatch", (ANY,), ask="GetMetricData"),
         Area(
             "Sweep",
             "events",

@@ -14,6 +14,7 @@ from typing import Any
 
 from stockpipe.errors import ProvisionError
 from stockpipe.infra.resource import Live, Resource, absent_is_none, tag_list, tag_map, together
+from stockpipe.infra.waiting import await_known
 
 _ABSENT = ("ResourceNotFound", "ResourceNotFoundException", "DashboardNotFoundError")
 
@@ -28,6 +29,7 @@ class Alarm(Resource):
     """
 
     kind = "alarm"
+    upserts = True
 
     namespace: str = "AWS/Lambda"
     metric: str = ""
@@ -41,7 +43,9 @@ class Alarm(Resource):
     ok_actions: tuple[str, ...] = ()
 
     def desired(self) -> dict[str, Any]:
-        dimensions = self.dimensions()
+        return self._settings(self.dimensions())
+
+    def _settings(self, dimensions: Mapping[str, str] | None) -> dict[str, Any]:
         return {
             "namespace": self.namespace,
             "metric": self.metric,
@@ -105,19 +109,16 @@ class Alarm(Resource):
             )
 
     def delete(self) -> None:
-        self.aws.client("cloudwatch").delete_alarms(AlarmNames=[self.name])
+        cloudwatch = self.aws.client("cloudwatch")
+        absent_is_none(lambda: cloudwatch.delete_alarms(AlarmNames=[self.name]), *_ABSENT)
 
     @property
     def _arn(self) -> str:
         return self.names.alarm_arn(self.name)
 
     def _put(self) -> None:
-        wanted = self.desired()
-        if wanted["dimensions"] is None:
-            raise ProvisionError(
-                f"alarm {self.name}: what it watches is not there.",
-                hint="Run the same command again.",
-            )
+        # Lambda's listing of mappings lags behind: one that was just made may be missing in it.
+        wanted = self._settings(await_known(f"what {self.name} watches", self.dimensions))
         self.aws.client("cloudwatch").put_metric_alarm(
             AlarmName=self.name,
             AlarmDescription=wanted["description"],
@@ -146,6 +147,7 @@ class Dashboard(Resource):
     """A dashboard; ``body`` as CloudWatch's Dashboard Body Structure, as data."""
 
     kind = "dashboard"
+    upserts = True
 
     body: Mapping[str, Any] = field(default_factory=dict)
 

@@ -36,6 +36,7 @@ class Table(Resource):
 
     kind = "table"
     holds_data = True
+    precious = True
     replace_on: ClassVar = {"keys": "a table keeps its keys for life"}
 
     hash_key: str = "symbol"

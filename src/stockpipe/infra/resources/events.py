@@ -28,6 +28,7 @@ class Schedule(Resource):
     """
 
     kind = "rule"
+    upserts = True
 
     rate_s: float = 300.0
     function: str = ""

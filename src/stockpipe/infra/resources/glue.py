@@ -34,8 +34,10 @@ class Database(Resource):
         if absent_is_none(lambda: glue.get_database(Name=self.name), _GONE) is None:
             return None
         arn = self.names.database_arn
-        tags = glue.get_tags(ResourceArn=arn)["Tags"]
-        return self.standing({}, tags, arn)
+        answer = absent_is_none(lambda: glue.get_tags(ResourceArn=arn), _GONE)
+        if answer is None:  # deleted between the two calls
+            return None
+        return self.standing({}, answer["Tags"], arn)
 
     def create(self) -> None:
         self.aws.client("glue").create_database(
@@ -112,14 +114,14 @@ class CatalogTable(Resource):
         if answer is None:
             return None
         table = answer["Table"]
-        storage = table["StorageDescriptor"]
-        parameters = table.get("Parameters", {})
+        # What has our name may be anything, such as a view, which is stored nowhere.
+        storage, parameters = table.get("StorageDescriptor", {}), table.get("Parameters", {})
         return Live(
             settings={
-                "location": storage["Location"],
-                "columns": [[one["Name"], one["Type"]] for one in storage["Columns"]],
-                "partition_keys": [[one["Name"], one["Type"]] for one in table["PartitionKeys"]],
-                "serde": storage["SerdeInfo"]["SerializationLibrary"],
+                "location": storage.get("Location"),
+                "columns": _columns(storage.get("Columns", [])),
+                "partition_keys": _columns(table.get("PartitionKeys", [])),
+                "serde": storage.get("SerdeInfo", {}).get("SerializationLibrary"),
                 "parameters": matching(parameters, self._parameters()),
             },
             ours=self.is_ours(parameters),
@@ -152,3 +154,7 @@ class CatalogTable(Resource):
                 "SerdeInfo": {"SerializationLibrary": SERDE},
             },
         }
+
+
+def _columns(found: list[dict[str, Any]]) -> list[list[str | None]]:
+    return [[one["Name"], one.get("Type")] for one in found]

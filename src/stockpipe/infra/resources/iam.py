@@ -8,23 +8,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from stockpipe.domain.retry import retry
-from stockpipe.functions.faults import error_code
 from stockpipe.infra.policies import trust_policy
 from stockpipe.infra.resource import (
     Live,
     Resource,
     absent_is_none,
-    document,
+    comparable_policy,
     tag_list,
     tag_map,
     together,
 )
+from stockpipe.infra.waiting import once_visible
 
 POLICY_NAME = "stockpipe"
 _GONE = "NoSuchEntity"
-_VISIBLE_S = 30.0
-"""How long IAM may take to know everywhere the role that it has just made."""
 
 
 @dataclass
@@ -38,8 +35,8 @@ class Role(Resource):
 
     def desired(self) -> dict[str, Any]:
         return {
-            "trust": trust_policy(),
-            "policy": self.policy,
+            "trust": comparable_policy(trust_policy()),
+            "policy": comparable_policy(self.policy),
             "inline_policies": [POLICY_NAME],
             "attached_policies": [],
             "boundary": self.boundary,
@@ -60,8 +57,8 @@ class Role(Resource):
             return None
         role = answer["Role"]
         settings = {
-            "trust": document(role["AssumeRolePolicyDocument"]),
-            "policy": policy and document(policy["PolicyDocument"]),
+            "trust": comparable_policy(role["AssumeRolePolicyDocument"]),
+            "policy": policy and comparable_policy(policy["PolicyDocument"]),
             "inline_policies": inline,
             "attached_policies": attached,
             "boundary": role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
@@ -76,21 +73,13 @@ class Role(Resource):
             Tags=tag_list(self.tags),
             **({"PermissionsBoundary": self.boundary} if self.boundary else {}),
         )
-        retry(
-            self._put_policy,
-            transient=lambda error: error_code(error) == _GONE,
-            budget_s=_VISIBLE_S,
-        )
+        once_visible(self._put_policy, _GONE)
 
     def update(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
         iam = self.aws.client("iam")
         if "tags" in changes:
             iam.tag_role(RoleName=self.name, Tags=tag_list(self.tags))
-        if "trust" in changes:
-            iam.update_assume_role_policy(
-                RoleName=self.name, PolicyDocument=json.dumps(trust_policy())
-            )
-        if "boundary" in changes:
+        if "boundary" in changes:  # before the rest, which may be granted only within it
             if self.boundary:
                 iam.put_role_permissions_boundary(
                     RoleName=self.name, PermissionsBoundary=self.boundary
@@ -99,6 +88,10 @@ class Role(Resource):
                 absent_is_none(
                     lambda: iam.delete_role_permissions_boundary(RoleName=self.name), _GONE
                 )
+        if "trust" in changes:
+            iam.update_assume_role_policy(
+                RoleName=self.name, PolicyDocument=json.dumps(trust_policy())
+            )
         if {"policy", "inline_policies"} & set(changes):
             self._put_policy()
         self._strip(keep=POLICY_NAME, changes=changes)

@@ -24,6 +24,7 @@ class Stream(Resource):
     """A Kinesis stream; ``shards`` counts for the provisioned mode only."""
 
     kind = "stream"
+    precious = True
 
     mode: str = "on-demand"
     shards: int = 1
@@ -86,6 +87,10 @@ class Stream(Resource):
             self._retain(*changes["retention_hours"])
         if "encryption_key" in changes:
             self._encrypt()
+
+    def warning(self, changes: Mapping[str, tuple[Any, Any]]) -> str:
+        old, new = changes.get("retention_hours", (0, 0))
+        return f"records older than {new} h are gone at once" if old and old > new else ""
 
     def delete(self) -> None:
         kinesis = self.aws.client("kinesis")

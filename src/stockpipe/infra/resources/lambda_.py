@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
+from stockpipe.domain.names import ROLE_TAG
 from stockpipe.errors import ProvisionError
 from stockpipe.infra.bundle import Bundle
-from stockpipe.infra.resource import Live, Resource, absent_is_none
+from stockpipe.infra.resource import Live, Resource, absent_is_none, together
 from stockpipe.infra.waiting import await_gone, await_state
 
 RUNTIME = "python3.13"
@@ -24,6 +25,11 @@ class Function(Resource):
     """A function out of the one zip; ``reserved_concurrency``: None reserves nothing."""
 
     kind = "function"
+    replace_on: ClassVar = {
+        # Lambda may decrypt the environment by a grant to the role's unique id, not to its name:
+        # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars-encryption.html
+        "role_as_made": "its role was made anew, and it can no longer read its environment",
+    }
 
     handler: str = ""
     role: str = ""
@@ -37,6 +43,7 @@ class Function(Resource):
             "code": self.bundle.code_sha256,
             "handler": self.handler,
             "role": self.names.role_arn(self.role),
+            "role_as_made": True,
             "runtime": RUNTIME,
             "architecture": ARCHITECTURE,
             "memory_mb": MEMORY_MB,
@@ -48,8 +55,11 @@ class Function(Resource):
         }
 
     def read(self) -> Live | None:
-        answer = absent_is_none(
-            lambda: self.aws.client("lambda").get_function(FunctionName=self.name), _GONE
+        answer, role_id = together(
+            lambda: absent_is_none(
+                lambda: self.aws.client("lambda").get_function(FunctionName=self.name), _GONE
+            ),
+            self._role_id,
         )
         if answer is None:
             return None
@@ -58,6 +68,7 @@ class Function(Resource):
             "code": configuration["CodeSha256"],
             "handler": configuration["Handler"],
             "role": configuration["Role"],
+            "role_as_made": tags.get(ROLE_TAG, role_id) == role_id,
             "runtime": configuration["Runtime"],
             "architecture": configuration.get("Architectures", ["x86_64"])[0],
             "memory_mb": configuration["MemorySize"],
@@ -76,7 +87,7 @@ class Function(Resource):
             FunctionName=self.name,
             Code={"ZipFile": self.bundle.data},
             Architectures=[ARCHITECTURE],
-            Tags=dict(self.tags),
+            Tags={**self.tags, ROLE_TAG: self._role_id() or ""},
             **self._configuration(),
         )
         self._await_settled()
@@ -112,6 +123,13 @@ class Function(Resource):
             return found and str(found.get("State", "Active"))
 
         await_gone(self.id, status)
+
+    def _role_id(self) -> str | None:
+        """The role's unique id: another role of the same name has another."""
+        found = absent_is_none(
+            lambda: self.aws.client("iam").get_role(RoleName=self.role), "NoSuchEntity"
+        )
+        return found and str(found["Role"]["RoleId"])
 
     def _reserve(self) -> None:
         client = self.aws.client("lambda")

@@ -14,6 +14,7 @@ class LogGroup(Resource):
     """A log group that forgets after ``retention_days``."""
 
     kind = "log-group"
+    precious = True
 
     retention_days: int = 14
 
@@ -25,8 +26,13 @@ class LogGroup(Resource):
         if group is None:
             return None
         logs = self.aws.client("logs")
-        tags = logs.list_tags_for_resource(resourceArn=self._arn)["tags"]
-        return self.standing({"retention_days": group.get("retentionInDays")}, tags, self._arn)
+        answer = absent_is_none(
+            lambda: logs.list_tags_for_resource(resourceArn=self._arn), "ResourceNotFoundException"
+        )
+        if answer is None:  # deleted between the two calls
+            return None
+        settings = {"retention_days": group.get("retentionInDays")}
+        return self.standing(settings, answer["tags"], self._arn)
 
     def create(self) -> None:
         self.aws.client("logs").create_log_group(logGroupName=self.name, tags=dict(self.tags))

@@ -32,8 +32,8 @@ class EventSourceMapping(Resource):
     batch_size: int = 500
     record_age_s: int = 20 * 3600
     failures: str = ""
-    _seen: tuple[str | None] | None = field(default=None, init=False, repr=False)
-    """The source as of the last reading, so that comparing asks nobody."""
+    _source: str | None = field(default=None, init=False, repr=False)
+    """Of the last reading, so that comparing asks nobody."""
 
     def desired(self) -> dict[str, Any]:
         return {
@@ -49,14 +49,14 @@ class EventSourceMapping(Resource):
             "filters": [],
             "metrics": ["EventCount"],
             "starting_position": "TRIM_HORIZON",
-            "source": self._seen[0] if self._seen else self.source(),
+            "source": self._source,
             "enabled": True,
             "mappings": 1,
             "tags": self.stable_tags,
         }
 
     def read(self) -> Live | None:
-        ours, foreign, _ = self._find()
+        ours, foreign, _, self._source = self._find()
         if not ours and not foreign:
             return None
         found, tags = (ours or foreign)[0]
@@ -103,7 +103,7 @@ class EventSourceMapping(Resource):
         self._await_enabled(made["UUID"])
 
     def update(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
-        client, (ours, foreign, _) = self.aws.client("lambda"), self._find()
+        client, (ours, foreign, *_) = self.aws.client("lambda"), self._find()
         if not ours and not foreign:
             self.create()
             return
@@ -149,7 +149,6 @@ class EventSourceMapping(Resource):
 
     def _find(self) -> _Found:
         source, listed = together(self.source, self._all)
-        self._seen = (source,)
         standing = [one for one in listed if one["State"] != "Deleting"]
         tags = together(*(partial(self._tags, one) for one in standing)) if standing else []
         tagged = list(zip(standing, tags, strict=True))
@@ -163,6 +162,7 @@ class EventSourceMapping(Resource):
                 if not self.is_ours(pair[1]) and pair[0]["EventSourceArn"] == source
             ],
             going=[str(one["UUID"]) for one in listed if one["State"] == "Deleting"],
+            source=source,
         )
 
     def _all(self) -> list[dict[str, Any]]:
@@ -198,8 +198,10 @@ class EventSourceMapping(Resource):
 
 class _Found(NamedTuple):
     """Mappings of a function with their tags: ours, the one from our source first, strangers from
-    our source; and the ids of those that are being deleted."""
+    our source; the ids of those that are being deleted; and our source, None where it is absent.
+    """
 
     ours: list[tuple[dict[str, Any], dict[str, str]]]
     foreign: list[tuple[dict[str, Any], dict[str, str]]]
     going: list[str]
+    source: str | None

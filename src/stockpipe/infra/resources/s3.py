@@ -16,12 +16,12 @@ from stockpipe.infra.resource import (
     Live,
     Resource,
     absent_is_none,
-    document,
+    comparable_policy,
     tag_list,
     tag_map,
     together,
 )
-from stockpipe.infra.waiting import await_gone
+from stockpipe.infra.waiting import await_gone, once_visible, watch
 
 PAGE = 1000
 """As many objects as one DeleteObjects takes, and one page of ListObjectVersions holds."""
@@ -33,6 +33,7 @@ _PRIVATE = {
     "RestrictPublicBuckets": True,
 }
 _RULE = "stockpipe-expire"
+_ABORT_DAYS = 1
 _GONE = ("404", "NoSuchBucket")
 
 
@@ -46,6 +47,7 @@ class Bucket(Resource):
     """
 
     kind = "bucket"
+    precious = True
 
     expire_days: int | None = None
 
@@ -58,12 +60,16 @@ class Bucket(Resource):
         return {
             "public_access_block": _PRIVATE,
             "encryption": "AES256",
-            "policy": tls_only(self._arn),
+            "policy": comparable_policy(tls_only(self._arn)),
             "expire_days": self.expire_days,
             "tags": self.stable_tags,
         }
 
     def read(self) -> Live | None:
+        # S3 does not know everywhere at once that a bucket was made, or is gone.
+        return once_visible(self._read, "NoSuchBucket")
+
+    def _read(self) -> Live | None:
         s3, owner = self.aws.client("s3"), self._owner
         try:
             region = s3.head_bucket(**owner).get("BucketRegion", self.names.region)
@@ -95,28 +101,40 @@ class Bucket(Resource):
             "public_access_block": block and block["PublicAccessBlockConfiguration"],
             "encryption": encryption
             and encryption["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"],
-            "policy": policy and document(policy["Policy"]),
-            "expire_days": _expire_days(lifecycle),
+            "policy": policy and comparable_policy(policy["Policy"]),
+            "expire_days": expires_after(lifecycle),
         }
         return self.standing(settings, tagging, self._arn)
+
+    def against_adoption(self) -> str | None:
+        if self.expire_days is None:
+            return None
+        held = self.aws.client("s3").list_objects_v2(MaxKeys=1, **self._owner)["KeyCount"]
+        return f"it holds objects, which would expire in {self.expire_days} days" if held else None
 
     def create(self) -> None:
         """A new bucket is encrypted under SSE-S3, and nobody can switch that off.
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/default-encryption-faq.html
+
+        For seconds S3 may answer NoSuchBucket to who has just made it:
+        https://github.com/hashicorp/terraform-provider-aws/issues/372
         """
-        region = self.names.region
+        s3, region = self.aws.client("s3"), self.names.region
         configuration: dict[str, Any] = {"Tags": tag_list(self.tags)}
         if region != "us-east-1":  # the one region that must not be named
             configuration["LocationConstraint"] = region
-        self.aws.client("s3").create_bucket(
-            Bucket=self.name, CreateBucketConfiguration=configuration
-        )
+        try:
+            s3.create_bucket(Bucket=self.name, CreateBucketConfiguration=configuration)
+        except ClientError as error:
+            if error_code(error) == "BucketAlreadyOwnedByYou":  # whoever reads it now must find it
+                once_visible(lambda: s3.head_bucket(**self._owner), *_GONE)
+            raise
         # One after the other: S3 refuses two changes of one bucket at the same time.
-        self._block_public_access()
-        self._put_policy()
+        once_visible(self._block_public_access, "NoSuchBucket")
+        once_visible(self._put_policy, "NoSuchBucket")
         if self.expire_days is not None:
-            self._put_expiration([])
+            once_visible(lambda: self._put_expiration([]), "NoSuchBucket")
 
     def update(self, changes: Mapping[str, tuple[Any, Any]]) -> None:
         s3, owner = self.aws.client("s3"), self._owner
@@ -136,21 +154,27 @@ class Bucket(Resource):
     def delete(self) -> None:
         """Empty it, old versions and unfinished uploads included, and delete it.
 
-        Raises :class:`ProvisionError` for an object that S3 does not delete. One that is written
-        meanwhile makes it BucketNotEmpty, which is worth another try.
+        Full ones take hours, so it tells how far it is, and can be stopped after each page. Raises
+        :class:`ProvisionError` for an object that S3 does not delete. One that is written meanwhile
+        makes it BucketNotEmpty, which is worth another try.
         """
         s3, owner = self.aws.client("s3"), self._owner
-        if self._status() is None:
-            return
+        absent_is_none(self._empty, *_GONE)  # another teardown may be faster, at any point
+        absent_is_none(lambda: s3.delete_bucket(**owner), *_GONE)
+        await_gone(self.id, self._status)
+
+    def _empty(self) -> None:
+        s3, owner, deleted = self.aws.client("s3"), self._owner, 0
         for page in s3.get_paginator("list_object_versions").paginate(**owner):
             found = page.get("Versions", []) + page.get("DeleteMarkers", [])
             for start in range(0, len(found), PAGE):
                 self._delete_versions(found[start : start + PAGE])
+            deleted += len(found)
+            watch.get().waiting(f"{deleted:,} objects deleted")
         for page in s3.get_paginator("list_multipart_uploads").paginate(**owner):
             for upload in page.get("Uploads", []):
                 self._abort(upload["Key"], upload["UploadId"])
-        absent_is_none(lambda: s3.delete_bucket(**owner), *_GONE)
-        await_gone(self.id, self._status)
+                watch.get().waiting("unfinished uploads aborted")
 
     @property
     def _arn(self) -> str:
@@ -197,7 +221,7 @@ class Bucket(Resource):
         s3, owner = self.aws.client("s3"), self._owner
         kept = [rule for rule in rules if rule.get("ID") != _RULE]
         if self.expire_days is not None:
-            kept.append(_expiration(self.expire_days))
+            kept.append(expiring(self.expire_days))
         if kept:
             s3.put_bucket_lifecycle_configuration(LifecycleConfiguration={"Rules": kept}, **owner)
         else:
@@ -222,20 +246,31 @@ class Bucket(Resource):
         )
 
 
-def _expiration(days: int) -> dict[str, Any]:
+def expiring(days: int) -> dict[str, Any]:
+    """The lifecycle rule by which everything in a bucket is deleted after so many days."""
     return {
         "ID": _RULE,
         "Status": "Enabled",
         "Filter": {"Prefix": ""},
         "Expiration": {"Days": days},
-        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": _ABORT_DAYS},
     }
 
 
-def _expire_days(rules: list[dict[str, Any]]) -> int | None:
-    """The days of our rule, as long as it is switched on and for the whole bucket."""
+def expires_after(rules: list[dict[str, Any]]) -> int | None:
+    """The days of our rule, as long as it is switched on and for the whole bucket.
+
+    Nothing else of it is compared: S3 and its console write defaults into rules.
+    """
     for rule in rules:
         days = rule.get("Expiration", {}).get("Days")
-        if days is not None and rule == _expiration(days):
+        aborts = rule.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation")
+        as_ours = (rule.get("ID"), rule["Status"], aborts) == (_RULE, "Enabled", _ABORT_DAYS)
+        if days is not None and as_ours and _is_for_all(rule):
             return int(days)
     return None
+
+
+def _is_for_all(rule: dict[str, Any]) -> bool:
+    """No filter, an empty one, or one of an empty prefix, in the old place too."""
+    return not rule.get("Prefix") and rule.get("Filter", {}) in ({}, {"Prefix": ""})

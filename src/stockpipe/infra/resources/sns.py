@@ -20,7 +20,7 @@ from stockpipe.infra.resource import (
     Live,
     Resource,
     absent_is_none,
-    document,
+    comparable_policy,
     tag_list,
     tag_map,
     together,
@@ -80,6 +80,7 @@ class Topic(Resource):
     """
 
     kind = "topic"
+    precious = True
 
     display_name: str = "Stock Alerts"
     encrypted: bool = True
@@ -89,7 +90,7 @@ class Topic(Resource):
         return {
             "key": KEY if self.encrypted else None,
             "display_name": self.display_name,
-            **({"policy": self.policy} if self.policy else {}),
+            **({"policy": comparable_policy(self.policy)} if self.policy else {}),
             "tags": self.stable_tags,
         }
 
@@ -105,7 +106,7 @@ class Topic(Resource):
         settings = {
             "key": attributes.get("KmsMasterKeyId") or None,
             "display_name": attributes.get("DisplayName", ""),
-            "policy": document(attributes.get("Policy") or "{}"),
+            "policy": comparable_policy(attributes.get("Policy") or "{}"),
         }
         return self.standing(settings, tags, self.arn)
 
@@ -171,16 +172,16 @@ class Subscription(Resource):
 
     def read(self) -> Live | None:
         found, tags = together(self._find, lambda: _tags(self.aws, self._topic_arn))
-        remembered = self.remembered_by in tags
+        remembered, ours = self.remembered_by in tags, self.is_ours(tags)
         if found is None and not remembered:
             return None
         settings = {"remembered": remembered, "subscribed": found is not None}
         if found is None:
-            return Live(settings, ours=True, arn=self._topic_arn, state="unsubscribed")
+            return Live(settings, ours=ours, arn=self._topic_arn, state="unsubscribed")
         pending = found == _PENDING
         return Live(
             settings,
-            ours=True,
+            ours=ours,
             arn=self._topic_arn if pending else found,
             state="pending" if pending else "confirmed",
         )
@@ -205,10 +206,12 @@ class Subscription(Resource):
             self._remember()
 
     def delete(self) -> None:
-        """Unsubscribe who has confirmed; the others have no ARN, and go with the topic."""
-        found = self._find()
-        if found not in (None, _PENDING):
-            self.aws.client("sns").unsubscribe(SubscriptionArn=found)
+        """Nothing: he goes with the topic, which is only ever deleted along with him, and whose
+        deletion ends its subscriptions, unconfirmed ones too. To unsubscribe him first would make
+        a teardown that is killed in between look as if he had left by himself.
+
+        https://docs.aws.amazon.com/sns/latest/api/API_DeleteTopic.html
+        """
 
     @property
     def _topic_arn(self) -> str:

@@ -36,7 +36,13 @@ from stockpipe.local.event_sources.invocations import (
 )
 from stockpipe.local.event_sources.mappings import EventMapping
 from stockpipe.local.event_sources.readers import ShardReader, SourceGone
-from stockpipe.local.event_sources.report import ShardReport
+from stockpipe.local.event_sources.report import (
+    ShardReport,
+    tell,
+    tell_discarded,
+    tell_polled,
+    tell_sent,
+)
 from stockpipe.local.event_sources.sources import ClientFor, StreamSource, iso_ms
 from stockpipe.local.event_sources.wakes import Bell
 
@@ -146,6 +152,7 @@ class ShardWorker(threading.Thread):
             self.report.behind_ms = page.behind_ms
             if page.records:
                 self._barren = False
+                tell_polled(self.mapping, page.records)
                 batch = cut(self._buffer, policy)
             if batch.live and self._filled_at is None:
                 self._filled_at = self._clock.monotonic()
@@ -206,9 +213,11 @@ class ShardWorker(threading.Thread):
                 return
             if young is None:
                 continue
+            tell_sent(self.mapping, young, self._now())
             try:
                 invocation = self._around.functions.invoke(self.mapping, young)
             except Unavailable as error:
+                tell(self.mapping, FailedInvokeEventCount=len(young.records))
                 self._problem(f"{self.mapping.function_name} was not invoked: {error}")
                 pending.appendleft(young)
                 self._halt.wait(next(delays))
@@ -265,6 +274,7 @@ class ShardWorker(threading.Thread):
                 *(self.name, condition, len(segment.records), first, last, where),
             )
             self.report.discarded += len(segment.records)
+            tell_discarded(mapping, segment, condition)
             self._checkpoint(last)
             return True
 
@@ -282,11 +292,13 @@ class ShardWorker(threading.Thread):
             self._problem(f"cannot write a checkpoint: {error}")
 
     def _count(self, segment: Segment, invocation: Invocation) -> None:
-        report = self.report
+        count, report = len(segment.records), self.report
+        failed = count - invocation.done
+        tell(self.mapping, InvokedEventCount=count, FailedInvokeEventCount=failed)
         report.batches += 1
         report.records += invocation.done
         report.last_batch_at = iso_ms(self._now())
-        if invocation.done < len(segment.records):
+        if failed:
             report.failures += 1
             self._problem(f"{invocation.error or 'partial failure'}: {invocation.message}")
 
