@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from embedded import until
 
-from stockpipe.aws import Aws
+from stockpipe.aws import Aws, Endpoint
 from stockpipe.local import daemon
 
 CALL_BUDGET_S = 120
@@ -28,6 +29,12 @@ class Result:
     def lines(self) -> list[dict[str, Any]]:
         """One JSON object per line of stdout."""
         return [json.loads(line) for line in self.out.splitlines()]
+
+
+@cache
+def _clients(endpoint: Endpoint, stack: str) -> Aws:
+    """Made once: a boto3 client costs tens of milliseconds, and there are a dozen."""
+    return Aws(region="us-east-2", stack=stack, endpoint=endpoint)
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Cli:
         """Clients of the same embedded cloud."""
         endpoint = daemon.endpoint(self.home)
         assert endpoint is not None
-        return Aws(region="us-east-2", stack=self.stack, endpoint=endpoint)
+        return _clients(endpoint, self.stack)
 
     def settle(self) -> None:
         """Until both functions have seen everything that was written, and done with it."""

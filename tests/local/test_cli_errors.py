@@ -260,5 +260,5 @@ def test_a_listener_that_goes_away_stops_no_provision(cli: Cli) -> None:
     process.stderr.close()
     assert process.wait(timeout=60) == 0
     plan = json.loads(half("provision", "--plan", "--json").out)
-    assert plan["summary"]["keep"] == 17
+    assert sum(plan["summary"].values()) == plan["summary"]["keep"] > 0
     half("teardown")

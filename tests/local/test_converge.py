@@ -19,7 +19,7 @@ from stockpipe.local import daemon
 
 pytest.importorskip("ministack")
 
-ROUNDS = 3
+ROUNDS = 1
 ELSEWHERE = "eu-west-1"
 
 

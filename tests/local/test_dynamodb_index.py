@@ -381,6 +381,31 @@ def test_an_error_in_a_condition_shows_where_no_item_is_in_range(
     assert call(indexed, "_query", query)[0] == 400
 
 
+def test_what_is_not_in_the_order_of_the_range_key_is_read_as_before(
+    stock: ModuleType, indexed: ModuleType
+) -> None:
+    """An index has another order, a segment another choice, and a start key of another type is
+    compared as ministack compares it."""
+    both = Both(stock, indexed, "S")
+    for number in range(9):
+        item = {"symbol": {"S": "AAPL"}, "timestamp": {"S": str(number)}}
+        both("_put_item", {"TableName": both.table, "Item": {**item, "v": {"N": str(-number)}}})
+    query = {
+        "KeyConditionExpression": "symbol = :s",
+        "ExpressionAttributeValues": {":s": {"S": "AAPL"}},
+    }
+    other_type = {"symbol": {"S": "AAPL"}, "timestamp": {"N": "5"}}
+    for operation, request in (("_query", query), ("_scan", {})):
+        plain = {"TableName": both.table, "Limit": 2, **request}
+        both(operation, {**plain, "IndexName": "by-v"})
+        assert [item["timestamp"]["S"] for item in both.items] == ["8", "7"]
+        both(operation, {**plain, "ExclusiveStartKey": other_type})
+        assert [item["timestamp"]["S"] for item in both.items] == ["6", "7"]
+    for segment in (0, 1):
+        whole = {"TableName": both.table, "TotalSegments": 2, "Limit": 2}
+        both("_scan", {**whole, "Segment": segment})
+
+
 def test_pages_of_a_megabyte_end_where_they_ended(stock: ModuleType, indexed: ModuleType) -> None:
     both = Both(stock, indexed, "S")
     for number, size in enumerate((300_000, 10, 390_000, 390_000, 8, *[330_000] * 4, 390_000, 1)):
@@ -546,7 +571,8 @@ def test_items_may_come_and_go_while_others_are_read(indexed: ModuleType) -> Non
                 indexed._set_item(table, "AAPL", text, item)
                 indexed._remove_item(table, "AAPL", text)
 
-    other = threading.Thread(target=come_and_go)
+    other, usual = threading.Thread(target=come_and_go), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # in the middle of everything
     other.start()
     try:
         for _ in range(20):
@@ -562,6 +588,7 @@ def test_items_may_come_and_go_while_others_are_read(indexed: ModuleType) -> Non
             even = [text for text in found if int(text) % 2 == 0]
             assert even == [f"{number:04d}" for number in range(1998, -1, -2)]
     finally:
+        sys.setswitchinterval(usual)
         stop.set()
         other.join()
 
@@ -569,7 +596,7 @@ def test_items_may_come_and_go_while_others_are_read(indexed: ModuleType) -> Non
 CHANGES: dict[str, Callable[[Partition], object]] = {
     "set": lambda items: items.__setitem__("bb", {"at": 15}),
     "set again": lambda items: items.__setitem__("b", {"at": 20, "v": 1}),
-    "set elsewhere": lambda items: items.__setitem__("b", {"at": 99}),
+    "set elsewhere": lambda items: items.__setitem__("b", {"at": 5}),
     "del": lambda items: items.__delitem__("b"),
     "pop": lambda items: items.pop("b"),
     "pop nothing": lambda items: items.pop("x", None),

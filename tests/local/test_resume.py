@@ -100,7 +100,7 @@ def test_teardown_leaves_what_was_there_before_and_nothing_else(world: World) ->
 
 
 def test_a_provision_killed_after_any_call_is_completed_by_the_next(world: World) -> None:
-    for number in moments(world.provision_writes, 8):
+    for number in moments(world.provision_writes, 4):
         killed = world.killed("provision", number)
         world.completes("provision")
         assert world("plan").pending == [], f"after call {number}"
@@ -112,7 +112,7 @@ def test_a_provision_killed_after_any_call_is_completed_by_the_next(world: World
 
 
 def test_a_teardown_killed_after_any_call_is_completed_by_the_next(world: World) -> None:
-    for number in moments(world.teardown_writes, 6):
+    for number in moments(world.teardown_writes, 3):
         world.completes("provision")
         killed = world.killed("teardown", number)
         world.completes("teardown")
@@ -122,7 +122,7 @@ def test_a_teardown_killed_after_any_call_is_completed_by_the_next(world: World)
 
 
 def test_a_half_made_stack_can_be_torn_down_instead(world: World) -> None:
-    for number in moments(world.provision_writes, 3):
+    for number in moments(world.provision_writes, 2):
         killed = world.killed("provision", number)
         world.completes("teardown")
         world.check(world.without, number)
@@ -131,7 +131,7 @@ def test_a_half_made_stack_can_be_torn_down_instead(world: World) -> None:
 
 
 def test_a_half_removed_stack_can_be_provisioned_again_instead(world: World) -> None:
-    for number in moments(world.teardown_writes, 3):
+    for number in moments(world.teardown_writes, 2):
         world.completes("provision")
         killed = world.killed("teardown", number)
         world.completes("provision")

@@ -77,8 +77,9 @@ def json_line(value: Any) -> None:
 
 
 def text(line: str = "") -> None:
-    """One line of data."""
+    """One line of data, at once: whoever reads the pipe may be waiting for it."""
     sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def note(line: str, style: str | None = None) -> None:

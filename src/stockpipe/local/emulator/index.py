@@ -194,7 +194,7 @@ class Choice:
             return None
 
         def behind() -> Iterator[tuple[tuple[str, str, Item], Item]]:
-            for one, partition in sorted(list(items.items()), key=itemgetter(0)):
+            for one, partition in sorted(items.items(), key=itemgetter(0)):
                 if one >= key:
                     names = self._order(table, partition).names
                     for name in names[bisect_right(names, after) if one == key else 0 :]:
