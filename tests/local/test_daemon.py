@@ -331,7 +331,7 @@ def test_functions_see_nothing_of_the_host(place: Path, monkeypatch: pytest.Monk
     names = {name for name in seen if not name.startswith(("AWS_", "LAMBDA_", "_LAMBDA_"))}
     assert names <= {
         *("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "HOME", "TMPDIR", "PYTHONPATH"),
-            *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR"),
         *("PYTHONUNBUFFERED", "PYTHONUSERBASE", "PYTHONHOME", "LD_LIBRARY_PATH"),
         *("GATEWAY_PORT", "MINISTACK_REGION", "_MINISTACK_INVOKE_DEPTH", "_X_AMZN_TRACE_ID"),
     }
