@@ -24,7 +24,7 @@ demo: $(VENV)/.run
 	$(BIN)/stockpipe demo
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check
