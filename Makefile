@@ -38,7 +38,7 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/processor.py
-	$(BIN)/python benchmarks/pipeline.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/provision.py
 
 # Never in CI: a throwaway stack in a real account. It says what it costs, and asks.

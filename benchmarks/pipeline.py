@@ -1,16 +1,16 @@
-"""How fast the whole local pipeline is: records per second, put to stored, put to alert, in bulk.
+"""How fast the whole local pipeline is: records per second, put to stored, put to alert, in bulk;
+what the embedded cloud takes to start, to be idle, and in memory.
 
 Everything runs in an embedded cloud of its own, in a temporary directory. The machine's load is in
 every figure but the ratios, which compare two things of one run.
-    python benchmarks/pipeline.py
+    PYTHONPATH=tests python benchmarks/pipeline.py
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import gzip
 import json
+import os
 import tempfile
 import time
 from collections import defaultdict
@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from real_bars import origin, real_bars
 from stockpipe.aws import Aws
 from stockpipe.config import Settings
 from stockpipe.domain.clock import SYSTEM_CLOCK
@@ -30,15 +31,15 @@ from stockpipe.feeds.replay import read_csv
 from stockpipe.infra.apply import apply
 from stockpipe.infra.blueprint import blueprint
 from stockpipe.infra.plan import plan_provision
-from stockpipe.local import daemon
+from stockpipe.local import daemon, processes
+from stockpipe.local.home import Places
 from stockpipe.operate.alerts import history
 from stockpipe.producer import Producer
 
 PUTS = 60
 BULK = 50_000
 BULK_TARGET_S = 180
-RECORDED = Path(__file__).resolve().parents[2] / "shared" / "market-data" / "bars"
-"""Recorded intraday and daily bars; absent in an ordinary clone."""
+IDLE_S = 10.0
 PARTITION = 20_000
 QUERIES = 7
 
@@ -84,8 +85,8 @@ def latency(aws: Aws, producer: Producer) -> None:
         quote = dataclasses.replace(template, price=price, timestamp=moment)
         key = {"symbol": {"S": "BENCH"}, "timestamp": {"S": moment}}
         alert = {"symbol": {"S": "BENCH"}, "id": {"S": f"{moment}#crossover-5-20"}}
-        producer.send([quote])
         begun = time.perf_counter()
+        producer.send([quote])
         until(lambda key=key: "Item" in dynamodb.get_item(TableName=names.table, Key=key))  # type: ignore[misc]
         stored.append(time.perf_counter() - begun)
         if index >= 20 and index % 5 == 2:
@@ -108,50 +109,45 @@ def latency(aws: Aws, producer: Producer) -> None:
             )
 
 
-def real_bars(count: int) -> tuple[str, list[Quote]]:
-    """Where they are from, and so many real bars of distinct keys in time order.
-
-    Where there are fewer, the same come again under further symbols (``AAPL-2``).
-    """
-    found: dict[tuple[str, str], Quote] = {}
-    origin = "recorded intraday and daily bars" if RECORDED.is_dir() else "bokeh's daily bars"
-    with tempfile.TemporaryDirectory() as directory:
-        files = sorted(RECORDED.glob("*.csv.gz")) or [daily_bars(Path(directory))]
-        for quote in (quote for file in files for quote in read_csv(str(file))):
-            found.setdefault((quote.symbol, quote.timestamp), quote)
-    bars = sorted(found.values(), key=in_time)
-    quotes = bars[:count]
-    for again in range(2, 2 + (count - 1) // len(bars)):
-        more = bars[: count - len(quotes)]
-        quotes += [dataclasses.replace(one, symbol=f"{one.symbol}-{again}") for one in more]
-    if len(bars) < count:
-        origin += f", {len(bars):,} of them and the oldest again under further symbols"
-    return origin, sorted(quotes, key=in_time)
+def idle(home: Path) -> None:
+    """Processor time and memory of the server while nothing is asked of it."""
+    pid = daemon.status(home).pid
+    assert pid is not None
+    if not Path("/proc").is_dir():
+        print("idle CPU: is read from /proc, which is not here")
+        return
+    pids = [pid, *processes.functions(Places(home).tmp)]
+    before = [cpu_s(one) for one in pids]
+    time.sleep(IDLE_S)
+    spent = [cpu_s(one) - start for one, start in zip(pids, before, strict=True)]
+    print(
+        f"idle with two mappings: {spent[0] / IDLE_S:.1%} of a core,"
+        f" its {len(pids) - 1} function processes {sum(spent[1:]) / IDLE_S:.1%}"
+    )
 
 
-def in_time(quote: Quote) -> tuple[str, str]:
-    return quote.timestamp, quote.symbol
+def cpu_s(pid: int) -> float:
+    """User and system time of a process so far (proc_pid_stat(5), fields 14 and 15)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def daily_bars(directory: Path) -> Path:
-    """bokeh_sampledata's prices of 2000 to 2013 as a file to replay."""
-    import bokeh_sampledata
+def memory(home: Path, when: str) -> None:
+    taken = daemon.status(home).memory_bytes
+    print(f"memory {when}: {(taken or 0) / 2**20:.0f} MiB")
 
-    source = Path(bokeh_sampledata.__file__).parent / "_data" / "stocks.csv.gz"
-    file = directory / "daily.csv"
-    columns = ("open", "high", "low", "close", "volume")
-    with gzip.open(source, "rt", encoding="utf-8") as bars, file.open("w") as out:
-        rows = csv.writer(out)
-        rows.writerow(("symbol", "timestamp", *columns))
-        for bar in csv.DictReader(bars):
-            values = (bar[column.capitalize()] for column in columns)
-            rows.writerow((bar["Ticker"], f"{bar['Date']}T21:00:00Z", *values))
-    return file
+
+def restart(home: Path) -> None:
+    rows = daemon.status(home).disk_bytes / 2**20
+    daemon.stop(home)
+    begun = time.perf_counter()
+    daemon.ensure_running(home)
+    print(f"started again with {rows:.0f} MiB of data in {time.perf_counter() - begun:.1f} s")
 
 
 def bulk(aws: Aws, producer: Producer, batch: int) -> None:
     """Real bars through both functions, until the last is stored and its alerts are sent."""
-    origin, quotes = real_bars(BULK)
+    quotes = real_bars(BULK)
     expected = crosses(quotes)
     dynamodb, names = aws.client("dynamodb"), aws.names
 
@@ -174,7 +170,7 @@ def bulk(aws: Aws, producer: Producer, batch: int) -> None:
     assert (held(names.table), alerts) == (len(quotes), expected)
     symbols = len({quote.symbol for quote in quotes})
     print(
-        f"{len(quotes):,} real bars of {symbols} symbols ({origin}), batches of {batch}:"
+        f"{len(quotes):,} real bars of {symbols} symbols ({origin()}), batches of {batch}:"
         f" sent after {sent:.0f} s, stored after {stored:.0f} s, the last of {alerts:,} alerts"
         f" sent after {seconds:.0f} s: {len(quotes) / seconds:,.0f}/s"
         f" (target: under {BULK_TARGET_S} s on 2 cores, {seconds / BULK_TARGET_S:.2f} of it)"
@@ -233,8 +229,8 @@ def query_s(dynamodb: Any) -> float:
 
 
 @contextmanager
-def pipeline(settings: Settings) -> Iterator[tuple[Aws, Producer]]:
-    """A pipeline in a cloud of its own."""
+def pipeline(settings: Settings) -> Iterator[tuple[Path, Aws, Producer]]:
+    """A pipeline in a cloud of its own: where that lives, and how to reach it."""
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
         begun = time.perf_counter()
@@ -245,18 +241,22 @@ def pipeline(settings: Settings) -> Iterator[tuple[Aws, Producer]]:
             begun = time.perf_counter()
             apply(plan_provision(blueprint(aws, settings)), lambda step: None)
             print(f"provisioned in {time.perf_counter() - begun:.1f} s")
-            yield aws, Producer(aws.client("kinesis"), aws.names.stream)
+            yield home, aws, Producer(aws.client("kinesis"), aws.names.stream)
         finally:
             daemon.stop(home)
 
 
 def main() -> None:
     settings = Settings(notify_max_age="off")
-    with pipeline(settings) as (aws, producer):
+    with pipeline(settings) as (home, aws, producer):
+        memory(home, "after provisioning")
         throughput(aws, producer)
         latency(aws, producer)
-    with pipeline(settings) as (aws, producer):
+        idle(home)
+    with pipeline(settings) as (home, aws, producer):
         bulk(aws, producer, settings.batch_size)
+        memory(home, f"with {BULK:,} records")
+        restart(home)
     queries()
 
 

@@ -25,24 +25,12 @@ from typing import NoReturn
 
 from stockpipe.aws import Endpoint
 from stockpipe.errors import LocalCloudError
-from stockpipe.local import host, processes
-from stockpipe.local.athena import emulated
-from stockpipe.local.emulator import (
-    access,
-    alarms,
-    index,
-    judgement,
-    ledger,
-    monitoring,
-    notifications,
-    parts,
-    provisioning,
-    state,
-    subscriptions,
-)
+from stockpipe.local import assembly, host, processes
+from stockpipe.local.emulator import access, alarms, parts, subscriptions
+from stockpipe.local.emulator.journal import Journal
 from stockpipe.local.emulator.snapshot import Snapshots
 from stockpipe.local.emulator.traffic import Traffic
-from stockpipe.local.event_sources import hooks, report
+from stockpipe.local.event_sources import hooks
 from stockpipe.local.event_sources.runner import EventSourceRunner
 from stockpipe.local.event_sources.sources import connector
 from stockpipe.local.home import (
@@ -56,16 +44,14 @@ from stockpipe.local.home import (
     write_json,
 )
 from stockpipe.local.launch import ALREADY_RUNNING, DISK_FULL
-from stockpipe.local.metrics import feeds
-from stockpipe.local.outbox import Outbox
-from stockpipe.local.webhooks import Webhooks
 
 SNAPSHOT_EVERY_S = 1.0
 SNAPSHOT_SHARE = 5
 """A snapshot takes at most one part in this of the time, so a large one comes less often.
 
-A kill then loses at most SNAPSHOT_EVERY_S, or SNAPSHOT_SHARE times what a snapshot takes, and the
-time that the next one takes: 1 to 2 seconds at 10,000 rows, some 10 at 50,000 on two cores.
+Records and items are in the journal besides. A kill loses of everything else what changed in the
+last SNAPSHOT_EVERY_S, or SNAPSHOT_SHARE times what a snapshot takes, and the time that the next one
+takes: 1 to 2 seconds at 10,000 rows, some 10 at 50,000 on two cores.
 """
 
 _RUNNER_STOP_S = 10.0
@@ -133,34 +119,18 @@ class Server:
             self._credentials.access_key_id,
             self._credentials.secret_access_key,
         )
-        self._snapshots = Snapshots(places)
+        journal = Journal(places.state)
+        self._snapshots = Snapshots(places, journal)
         self._snapshots.read()
         self._settings = parts.settings(places, port)
         app = parts.load(self._settings)
         write_json(places.format, {"format": DATA_FORMAT, "emulator": parts.VERSION})
         self._snapshots.install(app)
-        access.install(self._credentials)
-        state.install()
-        index.install()
-        parts.answer_lost_writes()
-        parts.trust_loopback()
-        parts.keep_log_groups_gone()
-        parts.keep_shards()
-        monitoring.install()
-        provisioning.install()
-        outbox, self._webhooks = Outbox(places.local), Webhooks()
-        notifications.install(outbox, self._webhooks, self._endpoint.url)
-        subscriptions.install(outbox, self._webhooks, self._endpoint.url)
-        ledger.install(places.ledger)
-        judgement.install()
-        emulated.install()
-        hooks.install()
-        feeds.install()
-        report.on_figures(feeds.of_mapping)
-        alarms.install()
-        self._snapshots.restore()
+        self._webhooks = assembly.install(places, self._credentials, self._endpoint, journal)
+        repeated = self._snapshots.restore()
         self._gate = access.Gate(app.app, self._credentials, self._record.nonce)
         self._traffic = Traffic(subscriptions.ConfirmationLink(self._gate, self._note_change))
+        self._traffic.changed = repeated
 
     def _note_change(self) -> None:
         self._traffic.changed = True

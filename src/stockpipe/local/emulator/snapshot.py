@@ -6,11 +6,14 @@ parent pays for the fork alone (some milliseconds); a thread would stall request
 
 The positions of the event sources are read just *before* the fork and travel in the same file.
 So a position is never ahead of the data it stands for, and after ``kill -9`` records are
-processed again rather than skipped. Whatever else was written since the last snapshot is gone;
-S3 objects, which are files of their own, stay, except in buckets that the snapshot does not know.
+processed again rather than skipped. Records and items that were written since are in the
+:mod:`journal <stockpipe.local.emulator.journal>`; whatever else changed since the last snapshot is
+gone. S3 objects, which are files of their own, stay, except in buckets that the snapshot does not
+know.
 
-The file is text, one entry a line: a header, ``service NAME JSON``, ``position NAME BASE64``, an
-end, so that it is read back without holding more than one service's JSON apart.
+The file is text, one entry a line: a header, ``journal NUMBER`` (the first file of it that is not
+in here), ``service NAME JSON``, ``position NAME BASE64``, an end, so that it is read back without
+holding more than one service's JSON apart.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from stockpipe.errors import LocalCloudError
+from stockpipe.local.emulator.journal import Journal
 from stockpipe.local.emulator.parts import VERSION, replace
 from stockpipe.local.home import RESET_HINT, Places
 
@@ -47,7 +51,9 @@ Services = Mapping[str, Callable[[], Any]]
 class Snapshots:
     """Reads the snapshot of a data directory at start, and replaces it from then on."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, journal: Journal) -> None:
+        self._journal = journal
+        self._since = 0
         self._file = places.state / "snapshot.jsonl"
         self._places = places
         self._services: dict[str, bytes] = {}
@@ -84,6 +90,8 @@ class Snapshots:
                 self._services[name.decode()] = rest
             elif kind == b"position":
                 positions[json.loads(name)] = base64.b64decode(rest)
+            elif line.startswith(b"journal "):
+                self._since = int(line.removeprefix(b"journal "))
         return positions
 
     def _buckets(self) -> set[tuple[str, ...]]:
@@ -125,8 +133,10 @@ class Snapshots:
         lines = self._services.get("lambda", b"")
         prune({match.decode() for match in _BLOB_REFERENCE.findall(lines)})
 
-    def restore(self) -> None:
-        """Give every service its saved state.
+    def restore(self) -> bool:
+        """Give every service its saved state, and do again what was written after it.
+
+        Out: whether there was such a thing, and with it a reason to write a new snapshot.
 
         What is read here lives on: the collector need not look at it, now (a third of the time it
         takes) or later.
@@ -134,6 +144,9 @@ class Snapshots:
         gc.disable()
         try:
             self._restore()
+            if repeated := self._journal.repeat(self._since):
+                _log.info("%d writes since the last snapshot were repeated", repeated)
+            return repeated > 0
         finally:
             gc.freeze()
             gc.enable()
@@ -171,6 +184,7 @@ class Snapshots:
     async def _save(self) -> None:
         services: Services = self._app._build_persistence_save_dict()
         positions = _read_all(self._places.checkpoints)
+        journal = self._journal.begin()
         reader, writer = os.pipe()
         server = os.getpid()
         with warnings.catch_warnings():
@@ -178,7 +192,7 @@ class Snapshots:
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
         if child == 0:
-            self._write_and_exit(server, writer, services, positions)
+            self._write_and_exit(server, writer, services, positions, journal)
         os.close(writer)
         loop = asyncio.get_running_loop()
         try:
@@ -194,9 +208,15 @@ class Snapshots:
                 number, _, reason = text.partition(" ")
                 raise OSError(int(number), reason)
             _log.error("%s", text)
+        self._journal.drop_before(journal)
 
     def _write_and_exit(
-        self, server: int, writer: int, services: Services, positions: Mapping[str, bytes]
+        self,
+        server: int,
+        writer: int,
+        services: Services,
+        positions: Mapping[str, bytes],
+        journal: int,
     ) -> NoReturn:
         """The child: one thread, a private copy of everything, nothing but JSON and one file."""
         code = 1
@@ -212,7 +232,10 @@ class Snapshots:
             os.nice(5)
             # The services copy their state to save it; this process is such a copy already.
             copy.deepcopy = lambda value, memo=None, _nil=None: value  # type: ignore[assignment]
-            self._write(services, positions, server, lambda text: _say(writer, f"problem {text}"))
+            header = f"header {VERSION}\njournal {journal}\n"
+            self._write(
+                header, services, positions, server, lambda text: _say(writer, f"problem {text}")
+            )
             code = 0
         except OSError as error:
             _say(writer, f"failed {error.errno or errno.EIO} {error.strerror or error}")
@@ -223,6 +246,7 @@ class Snapshots:
 
     def _write(
         self,
+        header: str,
         services: Services,
         positions: Mapping[str, bytes],
         server: int,
@@ -231,7 +255,7 @@ class Snapshots:
         part = self._file.with_name(f"{os.getpid()}.part")
         try:
             with part.open("wb") as file:
-                file.write(f"header {VERSION}\n".encode())
+                file.write(header.encode())
                 for name, get_state in services.items():
                     try:
                         text = self._encode(name, get_state())

@@ -9,9 +9,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -28,12 +29,31 @@ class Sequence:
         self._now_s = now_s
         self._lock = threading.Lock()
         self._last_ms = self._count = 0
+        self._stands = False
 
     def __call__(self) -> str:
         with self._lock:
-            self._last_ms = max(self._last_ms, int(self._now_s() * 1000))
+            if not self._stands:
+                self._tick()
             self._count += 1
             return f"{self._last_ms:020d}{self._count:010d}"
+
+    def _tick(self) -> None:
+        self._last_ms = max(self._last_ms, int(self._now_s() * 1000))
+
+    @contextlib.contextmanager
+    def one_moment(self, again: list[int] | None = None) -> Iterator[list[int]]:
+        """Within, the clock stands; the value leads to the same numbers when given as ``again``."""
+        with self._lock:
+            if again:
+                self._last_ms, self._count = again
+            else:
+                self._tick()
+            self._stands, moment = True, [self._last_ms, self._count]
+        try:
+            yield moment
+        finally:
+            self._stands = False
 
     def saved(self) -> list[int]:
         # Without the lock: this runs in the snapshot's process, where no thread could release it.
@@ -45,8 +65,11 @@ class Sequence:
             self._count = max(self._count, saved[1])
 
 
-def install() -> None:
-    """Save and restore all of the above with the services they belong to."""
+def install() -> dict[str, Sequence]:
+    """Save and restore all of the above with the services they belong to.
+
+    Out: where the sequence numbers of Kinesis and DynamoDB Streams come from, by service.
+    """
     from ministack.services import dynamodb, kinesis, sts
 
     streams, records = Sequence(), Sequence()
@@ -79,6 +102,7 @@ def install() -> None:
         lambda: {"sessions": sts._sessions},
         lambda saved: sts._sessions.update(saved["sessions"]),
     )
+    return {"kinesis": records, "dynamodb": streams}
 
 
 def _extend(
