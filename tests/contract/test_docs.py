@@ -81,3 +81,22 @@ def test_every_command_of_the_documents_exists_with_its_options(line: str) -> No
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8")):
         assert (document.parent / target).exists(), target
+
+
+def test_every_test_that_the_tables_name_exists() -> None:
+    tests = ROOT / "tests" / "local"
+    cells = re.findall(r"^\|.*\| ((?:`\w+`(?:, )?)+) \|$", local_cloud(), re.M)
+    named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert len(cells) > 20
+    assert [name for name in named if not (tests / f"test_{name}.py").exists()] == []
+
+
+def test_every_difference_from_aws_has_its_reason() -> None:
+    _, _, table = local_cloud().partition("| here | on AWS | reason |\n")
+    lines = [line.strip("|").split("|") for line in table.splitlines()[1:] if line.startswith("|")]
+    assert len(lines) > 20
+    assert [line[0] for line in lines if len(line) != 3 or not all(map(str.strip, line))] == []
+
+
+def local_cloud() -> str:
+    return (ROOT / "docs" / "local-cloud.md").read_text("utf-8")

@@ -16,11 +16,11 @@ import pytest
 pytest.importorskip("ministack")
 
 STOCK = """
-import hashlib, json, os, time
+import asyncio, hashlib, json, os, time
 
 import ministack.app as app
 from ministack.core import iam_evaluator, lambda_runtime
-from ministack.services import dynamodb, kinesis, lambda_svc, s3, sts
+from ministack.services import cloudwatch_logs, dynamodb, kinesis, lambda_svc, s3, sts
 
 found = {}
 
@@ -50,6 +50,36 @@ for name, draw in (("Kinesis", kinesis._next_sequence_number),
 os.makedirs(s3.DATA_DIR)
 open(s3.DATA_DIR + "/000000000000", "w").close()  # a file where the account's directory belongs
 found["a lost write is not an error"] = s3._persist_object("b", "k", {"body": b"x"}) is None
+
+# parts.trust_loopback
+context = iam_evaluator.EvalContext("", "Root", "", "s3:GetObject", "*", "us-east-2")
+answer = iam_evaluator._resolve_condition_key("aws:SecureTransport", context)
+found["loopback is no secure transport"] = answer == "false"
+
+# parts.keep_log_groups_gone
+lambda_svc._emit_lambda_logs({"FunctionName": "f"}, "id", "words", False, 1)
+found["a function makes its log group"] = "/aws/lambda/f" in cloudwatch_logs._log_groups
+
+# parts.keep_shards
+def ask(action, **request):
+    headers = {"x-amz-target": "Kinesis_20131202." + action}
+    body = json.dumps(request).encode()
+    return asyncio.run(kinesis.handle_request("POST", "/", headers, body, {}))
+
+ask("CreateStream", StreamName="s", ShardCount=1)
+ask("PutRecord", StreamName="s", Data="eA==", PartitionKey="p")
+mode = ask("UpdateStreamMode", StreamARN="s", StreamModeDetails={"StreamMode": "PROVISIONED"})
+found["UpdateStreamMode is unknown"] = mode[0] != 200
+ask("UpdateShardCount", StreamName="s", TargetShardCount=2, ScalingType="UNIFORM_SCALING")
+_, stream = kinesis._resolve_stream({"StreamName": "s"})
+found["resharding throws records away"] = "eA==" not in json.dumps(stream, default=str)
+
+# hooks._refusing_twins
+lambda_svc._functions["f"] = {"config": {"FunctionName": "f"}, "versions": {}, "aliases": {}}
+mapping = {"FunctionName": "f", "EventSourceArn": stream["StreamARN"]}
+for _ in range(2):
+    made = lambda_svc._create_esm(dict(mapping))
+found["a mapping may be made twice"] = made[0] < 300
 print(json.dumps(found))
 """
 
@@ -66,5 +96,5 @@ def test_every_flaw_that_we_mend_is_still_there(tmp_path: Path) -> None:
         [sys.executable, "-c", STOCK], env=settings, capture_output=True, text=True, check=True
     )
     found: dict[str, bool] = json.loads(ran.stdout)
-    assert len(found) == 7
+    assert len(found) == 12
     assert [flaw for flaw, there in found.items() if not there] == []

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from event_source_cloud import ACCOUNT, REGION, ROLE, Cloud, running, until
 
 from stockpipe.errors import LocalCloudError
@@ -616,6 +617,14 @@ def test_a_running_invocation_is_finished_before_the_runner_stops(cloud: Cloud) 
 
 
 # What is not ours ----------------------------------------------------------------------------
+
+
+@ours_only
+def test_a_second_mapping_of_the_same_stream_and_function_is_refused(cloud: Cloud) -> None:
+    arn, function = cloud.stream(), cloud.function()
+    mapping = cloud.map(arn, function)
+    with pytest.raises(ClientError, match=f"ResourceConflictException.*{mapping}"):
+        cloud.map(arn, function)
 
 
 @ours_only
