@@ -27,14 +27,14 @@ from stockpipe.domain.clock import SYSTEM_CLOCK
 from stockpipe.domain.exact import moment_text
 from stockpipe.domain.quote import Quote
 from stockpipe.domain.signals import Reading, crossings
-from stockpipe.feeds.replay import read_csv
+from stockpipe.feeds.csv_bars import read_csv
 from stockpipe.infra.apply import apply
 from stockpipe.infra.blueprint import blueprint
 from stockpipe.infra.plan import plan_provision
 from stockpipe.local import daemon, processes
 from stockpipe.local.home import Places
 from stockpipe.operate.alerts import history
-from stockpipe.producer import Producer
+from stockpipe.producer.sender import Sender
 
 PUTS = 60
 BULK = 50_000
@@ -60,7 +60,7 @@ def crosses(quotes: Iterable[Quote]) -> int:
     return sum(len(crossings(readings, 5, 20)) for readings in series.values())
 
 
-def throughput(aws: Aws, producer: Producer) -> None:
+def throughput(aws: Aws, producer: Sender) -> None:
     quotes = read_csv("sample")
     expected = crosses(quotes)
     begun = time.perf_counter()
@@ -73,7 +73,7 @@ def throughput(aws: Aws, producer: Producer) -> None:
     )
 
 
-def latency(aws: Aws, producer: Producer) -> None:
+def latency(aws: Aws, producer: Sender) -> None:
     """Single quotes: every one after the first 20 crosses, up and down in turn."""
     dynamodb, names = aws.client("dynamodb"), aws.names
     stored, alerted = [], []
@@ -145,7 +145,7 @@ def restart(home: Path) -> None:
     print(f"started again with {rows:.0f} MiB of data in {time.perf_counter() - begun:.1f} s")
 
 
-def bulk(aws: Aws, producer: Producer, batch: int) -> None:
+def bulk(aws: Aws, producer: Sender, batch: int) -> None:
     """Real bars through both functions, until the last is stored and its alerts are sent."""
     quotes = real_bars(BULK)
     expected = crosses(quotes)
@@ -229,7 +229,7 @@ def query_s(dynamodb: Any) -> float:
 
 
 @contextmanager
-def pipeline(settings: Settings) -> Iterator[tuple[Path, Aws, Producer]]:
+def pipeline(settings: Settings) -> Iterator[tuple[Path, Aws, Sender]]:
     """A pipeline in a cloud of its own: where that lives, and how to reach it."""
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
@@ -241,7 +241,7 @@ def pipeline(settings: Settings) -> Iterator[tuple[Path, Aws, Producer]]:
             begun = time.perf_counter()
             apply(plan_provision(blueprint(aws, settings)), lambda step: None)
             print(f"provisioned in {time.perf_counter() - begun:.1f} s")
-            yield home, aws, Producer(aws.client("kinesis"), aws.names.stream)
+            yield home, aws, Sender(lambda: aws.client("kinesis"), aws.names.stream)
         finally:
             daemon.stop(home)
 

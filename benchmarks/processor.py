@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from statistics import median
 
 from stockpipe.domain.quote import quote_json
-from stockpipe.feeds.replay import read_csv
+from stockpipe.feeds.csv_bars import read_csv
 from stockpipe.functions.batch import Arrived
 from stockpipe.functions.process import read
 from stockpipe.functions.table import item_of

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from stockpipe.domain.quote import Quote
-from stockpipe.feeds.replay import read_csv
+from stockpipe.feeds.csv_bars import read_csv
 
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "market-data" / "bars"
 """Recorded intraday and daily bars; absent in an ordinary clone."""

@@ -15,8 +15,11 @@ Yahoo's is refused and shows in ``refused``.
 from __future__ import annotations
 
 import json
+import select
+import socket
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,13 +37,15 @@ HOSTS = ("*.yahoo.com", "*.finance.yahoo.com")
 BATCH = "/v7/finance/quote"
 CHART = "/v8/finance/chart/"
 """A symbol completes it."""
+STREAMER = "streamer.finance.yahoo.com"
 
 
 @dataclass(frozen=True)
 class Answer:
     """One response. ``body`` that is neither bytes nor text is sent as JSON.
 
-    ``cut`` bytes are announced but not sent; ``hang_up`` closes the connection without an answer.
+    ``cut`` bytes are announced but not sent; ``hang_up`` closes the connection without an answer;
+    ``after_s`` seconds pass before the first byte, unless the client is gone by then.
     """
 
     body: Any = b""
@@ -49,6 +54,7 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
     cut: int = 0
     hang_up: bool = False
+    after_s: float = 0.0
 
     @property
     def content(self) -> bytes:
@@ -59,11 +65,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as it arrived; a repeated query parameter keeps its first value."""
+    """One request as it arrived; a repeated query parameter keeps its first value.
+
+    ``target`` is path and query as they stood in the request.
+    """
 
     host: str
     path: str
     query: dict[str, str]
+    target: str = ""
 
 
 COOKIE = Answer(
@@ -145,6 +155,8 @@ class YahooProxy:
 
     def __init__(self, directory: Path) -> None:
         self.refused: list[str] = []
+        self.stream: Callable[[socket.socket], None] | None = None
+        """Talks to whoever connects to :data:`STREAMER`; see tests/yahoo_socket.py."""
         self._asked: list[Asked] = []
         self._lock = threading.Lock()
         self._answers: dict[str, list[Answer]] = {}
@@ -197,6 +209,11 @@ class YahooProxy:
             answers = self._answers.get(request.path, [NOT_FOUND])
             return answers.pop(0) if len(answers) > 1 else answers[0]
 
+    @staticmethod
+    def _client_left(connection: socket.socket, within_s: float) -> bool:
+        """Wait, and whether the client hung up: it has nothing to say before the answer."""
+        return bool(within_s) and bool(select.select([connection], [], [], within_s)[0])
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         proxy = self
 
@@ -219,6 +236,10 @@ class YahooProxy:
                 except (ssl.SSLError, ConnectionError):  # the client does not trust our CA
                     self.close_connection = True
                     return
+                if self.host == STREAMER and proxy.stream is not None:
+                    proxy.stream(self.connection)
+                    self.close_connection = True
+                    return
                 self.rfile = self.connection.makefile("rb")
                 self.wfile = self.connection.makefile("wb")
                 self.close_connection = False
@@ -226,8 +247,8 @@ class YahooProxy:
             def do_GET(self) -> None:
                 url = urlsplit(self.path)
                 query = {name: values[0] for name, values in parse_qs(url.query).items()}
-                answer = proxy._next(Asked(self.host, url.path, query))
-                if answer.hang_up:
+                answer = proxy._next(Asked(self.host, url.path, query, self.path))
+                if answer.hang_up or proxy._client_left(self.connection, answer.after_s):
                     self.close_connection = True
                     return
                 self.send_response(answer.status)

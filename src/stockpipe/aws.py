@@ -47,6 +47,16 @@ class Aws:
         self._clients: dict[str, BaseClient] = {}
         self._lock = threading.Lock()
 
+    def anew(self) -> Aws:
+        """The same without its clients: new ones see credentials that were renewed on disk."""
+        return Aws(
+            region=self.region,
+            stack=self.stack,
+            endpoint=self.endpoint,
+            profile=self._profile,
+            account=self._account,
+        )
+
     @property
     def target(self) -> str:
         return "local" if self.endpoint else "aws"

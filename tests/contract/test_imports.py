@@ -41,5 +41,6 @@ def test_domain_is_the_standard_library_alone() -> None:
 
 
 def test_only_the_yahoo_feed_loads_yfinance() -> None:
-    code = "import stockpipe.feeds.replay, stockpipe.feeds.yahoo, stockpipe.producer"
+    modules = ("feeds.replay", "feeds.yahoo", "feeds.yahoo_stream", "producer.streaming")
+    code = f"import {', '.join(f'stockpipe.{module}' for module in modules)}"
     assert not loaded_by(code) & {"yfinance", "pandas"}

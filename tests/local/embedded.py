@@ -23,12 +23,12 @@ T = TypeVar("T")
 REGION = "us-east-2"
 
 
-def until(look: Callable[[], T], *, within_s: float = 20.0) -> T:
+def until(look: Callable[[], T], *, within_s: float = 20.0, every_s: float = 0.02) -> T:
     """What ``look`` returns once it is true; fails the test after ``within_s`` seconds."""
     deadline = time.monotonic() + within_s
     while not (found := look()):
         assert time.monotonic() < deadline, f"still {found!r} after {within_s} s"
-        time.sleep(0.02)
+        time.sleep(every_s)
     return found
 
 

@@ -20,7 +20,7 @@ from stockpipe_cli import Cli, Result
 from stockpipe.aws import Endpoint
 from stockpipe.domain.names import Names
 from stockpipe.domain.signals import Reading, crossings
-from stockpipe.feeds.replay import read_csv
+from stockpipe.feeds.csv_bars import read_csv
 from stockpipe.functions.sweep import EVENT
 from stockpipe.infra.operators import OPERATORS
 from stockpipe.infra.policies import policy

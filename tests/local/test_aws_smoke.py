@@ -39,9 +39,9 @@ def smoke(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    with cleaned(tmp_path) as home:
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with cleaned(tmp_path_factory.mktemp("smoke")) as home:
         yield home
 
 

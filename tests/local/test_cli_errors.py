@@ -30,7 +30,7 @@ GOOD = bar(time="2022-03-14T13:30:00Z")
 def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     with cleaned(tmp_path_factory.mktemp("errors")) as home:
         found = Cli(home)
-        found("provision")
+        found("provision", cold=True)
         yield found
 
 
@@ -167,7 +167,7 @@ def test_the_written_settings_file_is_valid_and_changes_nothing(cli: Cli, tmp_pa
 
 def test_replayed_quotes_are_not_mixed_into_live_ones(cli: Cli) -> None:
     mixed = Cli(cli.home, stack="mixed")
-    mixed("provision")
+    mixed.make()
     aws = mixed.aws
     live = {
         "symbol": "AAPL", "open": 1, "high": 1, "low": 1, "price": 1, "volume": 1,
@@ -182,7 +182,7 @@ def test_replayed_quotes_are_not_mixed_into_live_ones(cli: Cli) -> None:
     assert "AAPL has live quotes" in refused.err
     assert "--mix" in refused.err
     mixed("stream", "--source", "replay:sample", "--speed", "max", "IBM")
-    mixed("teardown")
+    mixed.remove()
 
 
 def test_without_a_stack_every_command_names_the_next_step(cli: Cli) -> None:
@@ -206,10 +206,12 @@ def test_empty_results_say_where_they_looked(cli: Cli) -> None:
 
 
 def test_an_interrupt_ends_a_replay_with_its_summary(cli: Cli) -> None:
+    cut = Cli(cli.home, stack="cut")  # the other tests' stack is to stay empty
+    cut.make()
     process = subprocess.Popen(
-        cli.command("stream", "--source", "replay:sample", "--speed", "86400x", "-v"),
-        env=cli.environment(),
-        cwd=cli.home,
+        cut.command("stream", "--source", "replay:sample", "--speed", "86400x", "-v"),
+        env=cut.environment(),
+        cwd=cut.home,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -261,4 +263,4 @@ def test_a_listener_that_goes_away_stops_no_provision(cli: Cli) -> None:
     assert process.wait(timeout=60) == 0
     plan = json.loads(half("provision", "--plan", "--json").out)
     assert sum(plan["summary"].values()) == plan["summary"]["keep"] > 0
-    half("teardown")
+    half.remove()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,19 @@ from stockpipe.local import daemon
 pytest.importorskip("ministack")
 
 ROUNDS = 1
-ELSEWHERE = "eu-west-1"
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    with cleaned(tmp_path / "home") as home:
-        home.mkdir()
-        yield home
+HERE, ELSEWHERE = "us-east-2", "eu-west-1"
 
 
 @dataclass(frozen=True)
 class Cloud:
     endpoint: Endpoint
     run: Warm
+    clients: dict[str, Aws] = field(default_factory=dict)
 
-    def lines(self, region: str = "us-east-2") -> list[str]:
-        return inventory(Aws(region=region, endpoint=self.endpoint).client)
+    def lines(self, region: str = HERE) -> list[str]:
+        if region not in self.clients:
+            self.clients[region] = Aws(region=region, endpoint=self.endpoint)
+        return inventory(self.clients[region].client)
 
     def all_done(self, *jobs: Job) -> list[Outcome]:
         outcomes = self.run(*jobs)
@@ -48,41 +44,69 @@ class Cloud:
         return plan.pending
 
 
-@pytest.fixture
-def cloud(home: Path) -> Iterator[Cloud]:
-    endpoint = daemon.ensure_running(home)
-    with warm(endpoint) as run:
-        yield Cloud(endpoint, run)
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """One for the tests that leave it as empty as they find it."""
+    with cleaned(tmp_path_factory.mktemp("converge")) as home:
+        endpoint = daemon.ensure_running(home)
+        with warm(endpoint) as run:
+            yield Cloud(endpoint, run)
 
 
-def plan_of(cli: Cli, *flags: str) -> dict[str, Any]:
+PLACES = {
+    "the default stack": ("default", ()),
+    "another stack": ("dev", ()),
+    "another region": ("default", ("--region", ELSEWHERE)),
+}
+
+
+def plan_of(home: Path, place: str) -> dict[str, Any]:
     """The plan as a document; fails the test where it has changes."""
-    shown = cli("provision", "--plan", "--json", "--detailed-exitcode", *flags)
+    stack, flags = PLACES[place]
+    shown = Cli(home, stack)("provision", "--plan", "--json", "--detailed-exitcode", *flags)
     document: dict[str, Any] = json.loads(shown.out)
     return document
 
 
-@pytest.mark.parametrize(
-    ("stack", "flags"),
-    [("default", ()), ("dev", ()), ("default", ("--region", ELSEWHERE))],
-    ids=["the default stack", "another stack", "another region"],
-)
-def test_a_second_provision_has_nothing_to_do_in_a_new_process_and_after_a_restart(
-    home: Path, stack: str, flags: tuple[str, ...]
+@dataclass(frozen=True)
+class Restarted:
+    """A cloud in which all the places were provisioned, planned again, and that was restarted."""
+
+    home: Path
+    planned_before: dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def restarted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restarted]:
+    with cleaned(tmp_path_factory.mktemp("restarted")) as home:
+        for stack, flags in PLACES.values():
+            Cli(home, stack)("provision", *flags)
+        plans = {place: plan_of(home, place) for place in PLACES}
+        assert daemon.stop(home)
+        yield Restarted(home, plans)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_second_provision_has_nothing_to_do_in_a_new_process(
+    restarted: Restarted, place: str
 ) -> None:
-    cli = Cli(home, stack)
-    cli("provision", *flags)
-    kept = {change["action"] for change in plan_of(cli, *flags)["changes"]}
-    assert kept == {"keep"}
-    daemon.stop(home)
-    assert plan_of(cli, *flags)["summary"]["keep"] > 0
-    again = cli("provision", *flags)
-    assert "Nothing to do" in again.err
+    actions = {change["action"] for change in restarted.planned_before[place]["changes"]}
+    assert actions == {"keep"}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_second_provision_has_nothing_to_do_after_a_restart(
+    restarted: Restarted, place: str
+) -> None:
+    assert plan_of(restarted.home, place)["summary"]["keep"] > 0
+    stack, flags = PLACES[place]
+    assert "Nothing to do" in Cli(restarted.home, stack)("provision", *flags).err
 
 
 def test_a_second_provision_makes_no_call_that_changes_anything(cloud: Cloud) -> None:
     cloud.all_done(Job("provision"))
     (second,) = cloud.all_done(Job("provision"))
+    cloud.all_done(Job("teardown"))
     assert second.calls
     assert second.writes == []
 

@@ -25,7 +25,7 @@ from stockpipe.local import daemon
 from stockpipe.local.home import Places
 from stockpipe.local.outbox import NOTIFICATION, Outbox
 from stockpipe.operate.alerts import history
-from stockpipe.producer import Producer
+from stockpipe.producer.sender import Sender
 
 pytest.importorskip("ministack")
 
@@ -64,7 +64,7 @@ def test_ten_kills_at_random_lose_no_record_and_no_alert(cli: Cli) -> None:
     expected = expected_alerts(quotes)
     assert len(quotes) == BARS
     assert len(expected) > 300
-    producer = Producer(cli.aws.client("kinesis"), cli.aws.names.stream)
+    producer = Sender(lambda: cli.aws.client("kinesis"), cli.aws.names.stream)
     failures: list[BaseException] = []
 
     def send() -> None:

@@ -15,11 +15,7 @@ import pytest
 from embedded import cleaned
 from stockpipe_cli import Cli
 
-from stockpipe import config
-from stockpipe.infra.apply import apply
-from stockpipe.infra.blueprint import blueprint
-from stockpipe.infra.plan import plan_provision, plan_teardown
-from stockpipe.infra.resource import Resource
+from stockpipe.infra.plan import plan_provision
 
 pytest.importorskip("ministack")
 
@@ -30,22 +26,26 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield home
 
 
+@pytest.fixture(scope="module", autouse=True)
+def running(home: Path) -> None:
+    Cli(home, stack="anchor")("provision", cold=True)
+
+
 @pytest.fixture
 def cli(home: Path, request: pytest.FixtureRequest) -> Iterator[Cli]:
     """A stack of its own per test, on one embedded cloud that another stack keeps alive."""
-    name = f"t{zlib.crc32(request.node.name.encode()) % 10**6}"
-    cli = Cli(home, stack=name)
+    cli = Cli(home, stack=f"t{zlib.crc32(request.node.name.encode()) % 10**6}")
     try:
         yield cli
     finally:
         (home / "stockpipe.toml").unlink(missing_ok=True)
-        named = {one.name for one in in_process(cli)}
-        apply(plan_teardown(in_process(cli), include=named), lambda step: None)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def running(home: Path) -> None:
-    Cli(home, stack="anchor")("provision")
+@pytest.fixture
+def made(cli: Cli) -> Cli:
+    """As ``cli``, with its stack made."""
+    cli.make()
+    return cli
 
 
 def settings(cli: Cli, text: str) -> None:
@@ -62,12 +62,17 @@ def planned(cli: Cli, *flags: str) -> dict[str, Any]:
     }
 
 
+def left(cli: Cli) -> list[str]:
+    """What another ``provision`` would do, asked without starting the program."""
+    return [change.resource.id for change in plan_provision(cli.resources()).pending]
+
+
 def test_the_exit_code_tells_whether_there_are_changes(cli: Cli) -> None:
     cli("provision", "--plan", "--detailed-exitcode", code=3)
-    cli("provision")
+    cli.make()
     cli("provision", "--plan", "--detailed-exitcode", code=0)
     cli("teardown", "--plan", "--detailed-exitcode", code=3)
-    cli("teardown")
+    cli.remove()
     cli("teardown", "--plan", "--detailed-exitcode", code=0)
 
 
@@ -102,45 +107,36 @@ CHANGED_SETTINGS: list[tuple[str, dict[str, set[str]]]] = [
 ]
 
 
-def test_each_setting_changes_just_what_it_concerns_and_is_converged(cli: Cli) -> None:
-    cli("provision")
+def test_each_setting_changes_just_what_it_concerns_and_is_converged(made: Cli) -> None:
     for text, expected in CHANGED_SETTINGS:
-        settings(cli, text)
-        pending = plan_provision(in_process(cli)).pending
+        settings(made, text)
+        pending = plan_provision(made.resources()).pending
         assert {change.resource.kind for change in pending} == set(expected), text
         for change in pending:
             assert set(change.settings) == expected[change.resource.kind], text
     for wanted in ("\n".join(text for text, _ in CHANGED_SETTINGS), ""):
-        settings(cli, wanted)
-        apply(plan_provision(in_process(cli)), lambda step: None)
-        assert not plan_provision(in_process(cli)).pending
-    assert planned(cli) == {}
+        settings(made, wanted)
+        made.make()
+        assert left(made) == []
+    assert planned(made) == {}
 
 
-def in_process(cli: Cli) -> list[Resource]:
-    """The blueprint by the settings' file: as the program does, without starting it."""
-    found = config.load({"stack": cli.stack}, {"HOME": str(cli.home)}, cli.home)
-    return blueprint(cli.aws, found.settings)
-
-
-def test_the_stream_changes_its_mode_in_place(cli: Cli) -> None:
-    cli("provision")
-    settings(cli, 'stream_mode = "provisioned"\nshards = 1')
-    found = planned(cli)
+def test_the_stream_changes_its_mode_in_place(made: Cli) -> None:
+    settings(made, 'stream_mode = "provisioned"\nshards = 1')
+    found = planned(made)
     assert [change["action"] for change in found.values()] == ["update"]
-    cli("provision")
-    assert planned(cli) == {}
+    made("provision")
+    assert left(made) == []
 
 
-def test_what_is_switched_off_is_deleted(cli: Cli) -> None:
-    cli("provision")
-    settings(cli, 'alarms = false\ndashboard = false\nsweep = "off"')
-    found = planned(cli)
+def test_what_is_switched_off_is_deleted(made: Cli) -> None:
+    settings(made, 'alarms = false\ndashboard = false\nsweep = "off"')
+    found = planned(made)
     assert {change["action"] for change in found.values()} == {"delete"}
     assert {change["kind"] for change in found.values()} == {"alarm", "dashboard", "rule"}
-    cli("provision")
-    assert planned(cli) == {}
-    healthy = json.loads(cli("status", "--json").out)
+    made("provision")
+    assert left(made) == []
+    healthy = json.loads(made("status", "--json").out)
     assert healthy["healthy"]
 
 
@@ -202,10 +198,10 @@ def test_all_foreign_things_are_named_and_adopting_takes_them_over(cli: Cli) -> 
     assert cli("teardown", "--plan", "--json").out.count('"delete"') == 1  # the summary's key
 
     cli("provision", "--adopt")
-    assert planned(cli) == {}
+    assert left(cli) == []
     kept = cli("teardown")
     assert f"Kept: table {names.table}" in kept.err
-    cli("provision")  # picks it up again
+    cli.make()  # picks it up again
     cli("teardown", "--include", "nothing", code=2)
     both = ("--include", names.table, "--include", names.process_log_group)
     assert "Kept" not in cli("teardown", *both).err
@@ -225,25 +221,24 @@ def test_a_bucket_with_objects_is_not_adopted_where_they_would_expire(cli: Cli) 
     assert s3.head_object(Bucket=names.results_bucket, Key="mine")
 
 
-def test_kept_data_are_picked_up_by_the_next_provision(cli: Cli) -> None:
-    cli("provision")
-    names = cli.aws.names
-    cli.aws.client("s3").put_object(Bucket=names.data_bucket, Key="raw-data/kept", Body=b"x")
-    told = cli("teardown", "--keep-data")
+def test_kept_data_are_picked_up_by_the_next_provision(made: Cli) -> None:
+    names = made.aws.names
+    made.aws.client("s3").put_object(Bucket=names.data_bucket, Key="raw-data/kept", Body=b"x")
+    told = made("teardown", "--keep-data")
     assert f"bucket {names.data_bucket}" in told.err
-    cli("provision")
-    found = cli.aws.client("s3").list_objects_v2(Bucket=names.data_bucket)
+    made.make()
+    found = made.aws.client("s3").list_objects_v2(Bucket=names.data_bucket)
     assert [entry["Key"] for entry in found["Contents"]] == ["raw-data/kept"]
 
 
 def test_what_is_protected_stops_the_teardown(cli: Cli) -> None:
     settings(cli, "deletion_protection = true")
-    cli("provision")
+    cli.make()
     refused = cli("teardown", code=1)
     assert "Nothing was deleted" in refused.err
-    assert planned(cli) == {}
+    assert left(cli) == []
     settings(cli, "")
-    cli("provision")
+    cli.make()
     cli("teardown")
 
 
@@ -268,22 +263,21 @@ def test_an_interrupt_says_what_stands_and_the_next_run_goes_on(cli: Cli, end: i
         assert "Interrupted:" in rest
         assert "goes on from here" in rest
     cli("provision")
-    assert planned(cli) == {}
+    assert left(cli) == []
 
 
-def test_a_role_made_anew_takes_its_function_along_and_records_flow_on(cli: Cli) -> None:
+def test_a_role_made_anew_takes_its_function_along_and_records_flow_on(made: Cli) -> None:
     """On AWS a function cannot read its environment under another role of the same name."""
-    cli("provision")
-    iam, names = cli.aws.client("iam"), cli.aws.names
+    iam, names = made.aws.client("iam"), made.aws.names
     iam.delete_role_policy(RoleName=names.process_role, PolicyName="stockpipe")
     iam.delete_role(RoleName=names.process_role)
-    found = planned(cli)
+    found = planned(made)
     assert found[f"role {names.process_role}"]["action"] == "create"
     replaced = found[f"function {names.process_function}"]
     assert (replaced["action"], list(replaced["settings"])) == ("replace", ["role_as_made"])
     assert "made anew" in replaced["reason"]
-    cli("provision")
-    assert planned(cli) == {}
-    cli("stream", "AAPL", "--source", "replay:sample", "--speed", "max")
-    cli.settle()
-    assert len(cli.items()) == 252
+    made("provision")
+    assert left(made) == []
+    made("stream", "AAPL", "--source", "replay:sample", "--speed", "max")
+    made.settle()
+    assert len(made.items()) == 252

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +38,27 @@ INVALID_CRUMB = Answer(
 )
 
 PROGRAM = """
-import json, sys
+import json, os, sys
 from datetime import UTC, datetime
 from stockpipe.errors import StockpipeError
 from stockpipe.feeds.yahoo import YahooFeed
+from stockpipe.feeds.yahoo_api import YFinance
 
 class Impatient:
     def now(self): return datetime.now(UTC)
     def monotonic(self): return 0.0
-    def sleep(self, seconds): pass
+    def sleep(self, seconds): slept.append(seconds)
 
+slept = []
 number, *symbols = sys.argv[1:]
+yahoo = YFinance(float(os.environ.get("TIMEOUT_S", "10")))
+feed = YahooFeed(symbols, 30, Impatient(), yahoo)
 try:
-    for _, round_ in zip(range(int(number)), YahooFeed(symbols, 30, Impatient()).rounds()):
+    for _, round_ in zip(range(int(number)), feed.rounds()):
         print(json.dumps({
             "quotes": [[quote.symbol, quote.timestamp, quote.price] for quote in round_.quotes],
             "unchanged": round_.unchanged, "states": round_.states, "notices": round_.notices,
+            "next_open": sorted(round_.next_open), "slept": slept,
         }))
 except StockpipeError as error:
     print(json.dumps({
@@ -117,6 +122,7 @@ def test_one_request_per_round_no_noise_and_no_files(yahoo: YahooProxy, home: Pa
         Answer(batch(entry("AAPL"), entry("MSFT"))),
         Answer(batch(entry("AAPL"), entry("MSFT", regularMarketTime=1761768031))),
     )
+    yahoo.answer(CHART + "AAPL", Answer(chart("AAPL")))
     ran = run(home, 3, "AAPL", "MSFT", **yahoo.environment())
     assert ran.stderr == ""
     assert ran.lines[0] == {
@@ -127,12 +133,17 @@ def test_one_request_per_round_no_noise_and_no_files(yahoo: YahooProxy, home: Pa
         "unchanged": 0,
         "states": {"AAPL": "CLOSED", "MSFT": "CLOSED"},
         "notices": [],
+        "next_open": ["AAPL", "MSFT"],
+        "slept": [],
     }
     assert ran.quotes[1:] == [["MSFT"], []]
     assert [line["unchanged"] for line in ran.lines] == [0, 1, 2]
     asked = yahoo.asked()
     paths = [request.path for request in asked]
-    assert paths[paths.index("/v1/test/getcrumb") :] == ["/v1/test/getcrumb", *[BATCH] * 3]
+    # The closed market is asked for its hours, once; the crumb serves all of it.
+    assert paths[paths.index("/v1/test/getcrumb") :] == [
+        *["/v1/test/getcrumb", BATCH, CHART + "AAPL", BATCH, BATCH]
+    ]
     assert asked[-1].query["symbols"] == "AAPL,MSFT"
     assert list(home.iterdir()) == []
 
@@ -145,6 +156,81 @@ def test_a_limit_is_waited_out(yahoo: YahooProxy, home: Path) -> None:
     assert ran.quotes == [[], [], ["AAPL"], []]
     assert [len(notices) for notices in ran.notices] == [1, 0, 1, 0]
     assert "429" in ran.notices[0][0]
+
+
+def test_a_limit_is_respected_for_as_long_as_it_says(yahoo: YahooProxy, home: Path) -> None:
+    waiting = replace(TOO_MANY, headers=(("Retry-After", "1234"),))
+    yahoo.answer(BATCH, *[waiting] * 2, Answer(batch(entry("AAPL"))))
+    ran = run(home, 2, "AAPL", **yahoo.environment())
+    assert ran.quotes == [[], ["AAPL"]]
+    assert ran.lines[1]["slept"] == [1234]
+
+
+def test_it_recovers_from_every_refusal_as_it_was_recorded(yahoo: YahooProxy, home: Path) -> None:
+    names = ("429", "429_edge", "401_crumb", "404_chart", "422_chart_1m_range")
+    refusals = [refused(f"error_{name}.json") for name in names]
+    good = Answer(batch(entry("AAPL")))
+    # Two a look, for yfinance itself asks a second time, with a new cookie and crumb.
+    yahoo.answer(BATCH, good, *[answer for refusal in refusals for answer in [refusal] * 2], good)
+    yahoo.answer(CHART + "AAPL", refusals[2])
+    ran = run(home, 7, "AAPL", **yahoo.environment())
+    assert ran.stderr == ""
+    assert ran.quotes == [["AAPL"], *[[]] * 6]
+    assert [line["unchanged"] for line in ran.lines] == [*[0] * 6, 1]
+    assert [len(notices) for notices in ran.notices] == [0, 1, 0, 2, 0, 0, 1]
+    assert "HTTP 429" in ran.notices[1][0]
+    assert "HTTP 401" in ran.notices[3][0]
+    assert ran.notices[6] == ["Yahoo answers as usual again."]
+
+
+def test_a_crumb_that_has_expired_is_replaced_unnoticed(yahoo: YahooProxy, home: Path) -> None:
+    later = Answer(batch(entry("AAPL", regularMarketTime=1761768031)))
+    yahoo.answer(BATCH, Answer(batch(entry("AAPL"))), INVALID_CRUMB, later)
+    yahoo.answer(
+        "/v1/test/getcrumb",
+        Answer("first.crumb", content_type="text/plain"),
+        Answer("second.crumb", content_type="text/plain"),
+    )
+    ran = run(home, 3, "AAPL", **yahoo.environment())
+    assert ran.stderr == ""
+    assert ran.quotes == [["AAPL"], ["AAPL"], []]
+    assert ran.notices == [[], [], []]
+    crumbs = [request.query["crumb"] for request in yahoo.asked(BATCH)]
+    assert crumbs == ["first.crumb", "first.crumb", "second.crumb", "second.crumb"]
+
+
+def test_without_cookie_and_crumb_the_histories_still_come(yahoo: YahooProxy, home: Path) -> None:
+    yahoo.answer("/v1/test/getcrumb", TOO_MANY)
+    yahoo.answer(BATCH, INVALID_CRUMB)
+    yahoo.answer(CHART + "AAPL", Answer(chart("AAPL")))
+    ran = run(home, 2, "AAPL", **yahoo.environment())
+    assert ran.stderr == ""
+    assert ran.quotes == [["AAPL"], []]
+    assert ran.lines[0]["states"] == {"AAPL": "CLOSED"}
+    assert ran.lines[0]["next_open"] == ["AAPL"]
+    assert [len(notices) for notices in ran.notices] == [1, 0]
+
+
+def test_an_answer_that_takes_too_long_is_given_up(yahoo: YahooProxy, home: Path) -> None:
+    good = Answer(batch(entry("AAPL")))
+    slow = Answer(batch(entry("AAPL")), after_s=20)
+    yahoo.answer(BATCH, good, slow, good)
+    ran = run(home, 3, "AAPL", TIMEOUT_S="1", **yahoo.environment())
+    assert ran.stderr == ""
+    assert ran.quotes == [["AAPL"], [], []]
+    assert [len(notices) for notices in ran.notices] == [0, 1, 1]
+    assert ran.notices[1][0].startswith("Yahoo cannot be reached (Operation timed out")
+
+
+def test_two_hundred_symbols_are_one_request_per_round(yahoo: YahooProxy, home: Path) -> None:
+    symbols = [f"{number:014d}.XYZ=F" for number in range(200)]
+    yahoo.answer(BATCH, Answer(batch(*map(entry, symbols))))
+    ran = run(home, 3, *symbols, **yahoo.environment())
+    assert ran.stderr == ""
+    assert ran.quotes == [symbols, [], []]
+    asked = yahoo.asked(BATCH)
+    assert [request.query["symbols"].split(",") for request in asked] == [symbols] * 3
+    assert max(len(request.target) for request in asked) < 8_000
 
 
 def test_a_refused_crumb_brings_the_histories(yahoo: YahooProxy, home: Path) -> None:
@@ -258,13 +344,15 @@ def test_a_home_that_cannot_be_written(yahoo: YahooProxy) -> None:
 
 
 def test_a_recorded_answer(yahoo: YahooProxy, home: Path) -> None:
-    file = RECORDED / "yfrs_quote_v7_AAPL-MSFT.json"
-    if not file.is_file():
-        pytest.skip("no recorded answers beside this checkout")
-    yahoo.answer(BATCH, Answer(json.loads(file.read_text(encoding="utf-8"))["body"]))
+    yahoo.answer(BATCH, Answer(recorded("yfrs_quote_v7_AAPL-MSFT.json")["body"]))
+    yahoo.answer(
+        CHART + "AAPL", Answer(recorded("chart_1m_AAPL_weekend_no_timestamp.json")["body"])
+    )
     ran = run(home, 2, "AAPL", "MSFT", **yahoo.environment())
     assert ran.quotes == [["AAPL", "MSFT"], []]
     assert ran.notices == [[], []]
+    assert ran.lines[0]["states"] == {"AAPL": "POSTPOST", "MSFT": "POSTPOST"}
+    assert ran.lines[0]["next_open"] == ["AAPL", "MSFT"]
 
 
 def test_importing_the_feed_loads_nothing_heavy() -> None:
@@ -276,3 +364,16 @@ def test_importing_the_feed_loads_nothing_heavy() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "set()\n"
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """A recorded answer: status, content_type, body; skips where the recordings are not at hand."""
+    if not (RECORDED / name).is_file():
+        pytest.skip("no recorded answers beside this checkout")
+    recording: dict[str, Any] = json.loads((RECORDED / name).read_text(encoding="utf-8"))
+    return recording
+
+
+def refused(name: str) -> Answer:
+    recording = recorded(name)
+    return Answer(recording["body"], recording["status"], recording["content_type"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 STACK = "demo"
 QUERIES = ("top-movers", "avg-volume", "anomalies", "sample")
 LIMITS = {"anomalies": ["limit=5"], "sample": ["limit=5"]}
+BULK = 500
+"""Quotes that are sent together."""
 SETTLE_BUDGET_S = 180.0
 """How long the demo waits for the last record and alert before it says what is missing."""
 
@@ -136,13 +138,13 @@ class _Streamed:
     def __init__(self, session: Session) -> None:
         from stockpipe.feeds.replay import ReplayFeed
         from stockpipe.operate.records import Follower, Records
-        from stockpipe.producer import Producer
+        from stockpipe.producer.sender import Sender
 
         names = session.aws.names
         self._session = session
         self._dynamodb = session.aws.client("dynamodb")
         self._feed = ReplayFeed("sample")
-        self._producer = Producer(session.aws.client("kinesis"), names.stream)
+        self._sender = Sender(lambda: session.aws.client("kinesis"), names.stream)
         self._follower = Follower(Records(self._dynamodb, names.table), sorted(self._feed.symbols))
         self._quotes: list[Quote] = []
         self._failure: list[BaseException] = []
@@ -152,8 +154,7 @@ class _Streamed:
 
     def run(self) -> str:
         """Stream, watch, and return the sentence that sums it up."""
-        rounds = list(self._feed.rounds())
-        self._quotes = [quote for taken in rounds for quote in taken.quotes]
+        self._quotes = [quote for taken in self._feed.rounds() for quote in taken.quotes]
         symbols = sorted(self._feed.symbols)
         ui.note(
             f"   {len(self._quotes):,} quotes of {', '.join(symbols)}, "
@@ -161,24 +162,24 @@ class _Streamed:
         )
         if not ui.live_terminal():
             ui.note("   Moves above 10 % and every crossing, as they arrive:")
-        sender = threading.Thread(target=self._send, args=(rounds,), daemon=True)
-        sender.start()
+        sending = threading.Thread(target=self._send, daemon=True)
+        sending.start()
         with ui.Board("Records", "Anomalies > 5 %", "Golden and death crosses") as board:
             self._watch(board)
-        sender.join()
+        sending.join()
         if self._failure:
             raise self._failure[0]
         golden = sum(alert["kind"] == "golden" for alert in self._alerts.values())
         return (
-            f"   {self._producer.totals.sent:,} quotes sent, {len(self._stored):,} records stored, "
+            f"   {self._sender.totals.sent:,} quotes sent, {len(self._stored):,} records stored, "
             f"{self._anomalies:,} anomalies flagged,\n   {len(self._alerts):,} crossings alerted "
             f"through SNS, each once ({golden} golden, {len(self._alerts) - golden} death)."
         )
 
-    def _send(self, rounds: list[Any]) -> None:
+    def _send(self) -> None:
         try:
-            for taken in rounds:
-                self._producer.send(taken.quotes)
+            for start in range(0, len(self._quotes), BULK):
+                self._sender.send(self._quotes[start : start + BULK])
         except BaseException as error:  # noqa: BLE001 - told by the main thread
             self._failure.append(error)
 
@@ -208,7 +209,7 @@ class _Streamed:
                     self._alert(board, alert)
             total = len(self._quotes)
             board.show(
-                f"   sent {self._producer.totals.sent:,}/{total:,}   stored "
+                f"   sent {self._sender.totals.sent:,}/{total:,}   stored "
                 f"{len(self._stored):,}/{total:,}   alerted {len(self._alerts)}/{expected}"
             )
             if self._failure:

@@ -24,9 +24,10 @@ class Round:
     """What one look at the source brought.
 
     ``unchanged`` counts quotes that were already sent (same symbol and quote time) and are
-    therefore not in ``quotes``; ``states`` says per symbol what the source says of its market
-    (``REGULAR``, ``CLOSED``, ...) and ``next_open`` when it is expected to open, in UTC, where the
-    source tells; ``notices`` are for people, each said once.
+    therefore not in ``quotes``, ``refused`` what is no quote by the record's rules. ``states`` says
+    per symbol what the source says of its market (``REGULAR``, ``CLOSED``, ...), ``next_open`` when
+    it is expected to open, in UTC, and ``delayed_s`` by how many seconds its quotes come late,
+    where the source tells. ``notices`` are for people, each said once.
     """
 
     quotes: tuple[Quote, ...] = ()
@@ -34,6 +35,8 @@ class Round:
     states: dict[str, str] = field(default_factory=dict)
     next_open: dict[str, datetime] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    refused: int = 0
+    delayed_s: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,40 +8,49 @@ a price.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Any, Protocol
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from datetime import datetime
 
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
-from stockpipe.domain.exact import InvalidQuote, moment_text
-from stockpipe.domain.quote import Quote, parse_symbol, quote_from_fields
+from stockpipe.domain.exact import InvalidQuote
+from stockpipe.domain.quote import Quote, parse_symbol
 from stockpipe.domain.retry import backoff
-from stockpipe.errors import FeedError, UsageError
-from stockpipe.feeds.base import Round
-from stockpipe.feeds.yahoo_api import OTHER_FORM, Entry, Trouble, YFinance
+from stockpipe.errors import UsageError
+from stockpipe.feeds.base import Request, Round
+from stockpipe.feeds.market_hours import OPEN, QUIET_S, Openings, TradingDay, trading_day
+from stockpipe.feeds.yahoo_answers import OUTAGES, Notices, Watch
+from stockpipe.feeds.yahoo_api import (
+    Entry,
+    Trouble,
+    YahooApi,
+    YFinance,
+    delay_min_of,
+    quote_of_entry,
+)
 
+SOURCE = "yahoo"
 LONGEST_PAUSE_S = 300.0
 """In trouble, the bound of the jitter on top of the interval."""
-
-_OUTAGES = {
-    "limited": "Yahoo limits our requests ({}); asking less often until it answers again.",
-    "unreachable": "Yahoo cannot be reached ({}); trying again, less and less often.",
-    "unusable": "Yahoo's answers are of no use ({}); trying again, less and less often.",
-    "batch": "Yahoo refuses to quote all symbols at once ({}); asking for one after the other.",
-}
+OFTEN_S = 2.0
+"""A shorter interval is worth a warning: some 2,000 requests an hour are what Yahoo is known to
+take of one address."""
 
 
-class YahooApi(Protocol):
-    """What the feed asks of Yahoo. Both calls raise :class:`Trouble` and nothing else."""
-
-    def batch(self, symbols: Sequence[str]) -> Any:
-        """The batch quote's JSON as it came."""
-        ...
-
-    def today(self, symbol: str) -> Entry:
-        """The latest state of one symbol, out of its history of today."""
-        ...
+def open_feed(request: Request) -> YahooFeed:
+    """``--source yahoo``; raises :class:`UsageError` for an argument, and where it has no symbols
+    or no interval."""
+    if request.argument:
+        raise UsageError(f"--source yahoo takes no argument; got {request.argument!r}.")
+    if not request.symbols:
+        raise UsageError("--source yahoo needs symbols.", hint="stockpipe stream AAPL MSFT")
+    if request.interval_s <= 0:
+        raise UsageError(
+            "--source yahoo asks for quotes, so it needs an --interval above 0.",
+            hint="--source yahoo-stream has every tick.",
+        )
+    return YahooFeed(
+        request.symbols, request.interval_s, request.clock, market_hours=request.market_hours
+    )
 
 
 class YahooFeed:
@@ -50,9 +59,12 @@ class YahooFeed:
     Symbols are checked against the record's rule and by Yahoo's first answer, and raise
     :class:`UsageError` where they fail. :class:`FeedError` is raised only when the very first
     request finds no network. From then on trouble lengthens the pauses, and ends by itself.
+
+    With ``market_hours`` a symbol's quotes begin when its market is seen open; what the session
+    still brings after its close is sent as well. While every market is closed we look rarely.
     """
 
-    source = "yahoo"
+    source: str | None = SOURCE
     live = True
     total: int | None = None
 
@@ -62,182 +74,157 @@ class YahooFeed:
         interval_s: float,
         clock: Clock = SYSTEM_CLOCK,
         api: YahooApi | None = None,
+        *,
+        market_hours: bool = False,
     ) -> None:
         try:
-            self._symbols = tuple(dict.fromkeys(parse_symbol(symbol) for symbol in symbols))
+            checked = tuple(dict.fromkeys(parse_symbol(symbol) for symbol in symbols))
         except InvalidQuote as error:
             raise UsageError(str(error)) from None
         self._interval_s = interval_s
         self._clock = clock
         self._api: YahooApi = api or YFinance()
-        self._first = True
-        self._turn = 0
-        self._known: set[str] = set()
+        self._market_hours = market_hours
+        self._notices = Notices(clock)
+        self._watch = Watch(checked, self._api, clock, self._notices)
+        self._openings = Openings(self._trading_day)
         self._latest: dict[str, str] = {}
-        self._said: set[str] = set()
-        self._notices: list[str] = []
+        self._seen_open: set[str] = set()
+        self._delayed: set[str] = set()
+        self._all_closed = False
 
     def rounds(self) -> Iterator[Round]:
         """One round per look at Yahoo, the first at once; see the class for what is raised.
 
-        A round without quotes and without unchanged ones is a look that failed: whoever counts
-        rounds should not count it.
+        The interval is a cadence: what a look and its consumer took is no part of the pause, and
+        a tick that has passed is left out. A round without quotes and without unchanged ones is a
+        look that failed: whoever counts rounds should not count it.
         """
+        if self._interval_s < OFTEN_S:
+            self._notices.say(
+                f"Asking Yahoo every {self._interval_s:g} s: it limits whoever asks that often. "
+                "--source yahoo-stream has every tick without asking."
+            )
         pauses: Iterator[float] | None = None
+        due = self._clock.monotonic()
         while True:
-            round_, calm = self._look()
+            round_, trouble = self._look()
             yield round_
-            if calm:
-                pauses = None
-                self._clock.sleep(self._interval_s)
-            else:
+            now = self._clock.monotonic()
+            if trouble:
                 base_s = max(1.0, self._interval_s)
                 pauses = pauses or backoff(base_s, max(base_s, LONGEST_PAUSE_S))
-                self._clock.sleep(self._interval_s + next(pauses))
+                due = now + max(self._interval_s + next(pauses), trouble.retry_after_s)
+            elif self._market_hours and self._all_closed:
+                pauses = None
+                due = now + self._openings.quiet_s(self._interval_s, self._clock.now())
+            else:
+                pauses = None
+                due = next_tick(due, self._interval_s, now)
+            self._clock.sleep(due - now)
 
-    def _look(self) -> tuple[Round, bool]:
-        """A round, and whether the next look may come after the plain interval."""
-        quotes: list[Quote] = []
-        states: dict[str, str] = {}
-        unchanged = 0
+    def _look(self) -> tuple[Round, Trouble | None]:
+        """A round, and what forbids to look again after the plain interval."""
         try:
-            answers, calm = self._answers()
+            look = self._watch.look()
         except Trouble as trouble:
-            self._say_once(trouble.kind, _OUTAGES[trouble.kind].format(trouble))
-            answers, calm = {}, False
+            self._notices.begin(trouble.kind, OUTAGES[trouble.kind].format(trouble))
+            return Round(notices=self._notices.taken()), trouble
         now = self._clock.now()
-        for symbol, answer in answers.items():
+        entries = {key: said for key, said in look.answers.items() if not isinstance(said, Trouble)}
+        states = self._states(entries, now)
+        opened = {symbol for symbol in entries if states.get(symbol, OPEN) == OPEN}
+        self._seen_open |= opened
+        self._say_when_all_close(bool(entries) and not opened)
+        self._say_delays(entries)
+        quotes: list[Quote] = []
+        unchanged = refused = 0
+        for symbol, answer in look.answers.items():
             try:
                 if isinstance(answer, Trouble):
                     raise answer
-                if isinstance(state := answer.get("marketState"), str):
-                    states[symbol] = state
-                quote = _quote(symbol, answer, now)
+                quote = quote_of_entry(symbol, answer, now, SOURCE)
             except (Trouble, InvalidQuote) as problem:
-                self._say_once(symbol, f"{symbol} is left out for now ({problem}).")
+                refused += isinstance(problem, InvalidQuote)
+                self._notices.begin(symbol, f"{symbol} is left out for now ({problem}).")
                 continue
-            if symbol in self._said:
-                self._said.remove(symbol)
-                self._notices.append(f"{symbol} has quotes again.")
-            # Older as well: one of Yahoo's many servers may lag behind what another has said.
-            if quote.timestamp <= self._latest.get(symbol, ""):
-                unchanged += 1
-            else:
-                self._latest[symbol] = quote.timestamp
+            self._notices.end(symbol, line=f"{symbol} has quotes again.")
+            if self._is_news(quote):
                 quotes.append(quote)
-        notices, self._notices = tuple(self._notices), []
-        return Round(tuple(quotes), unchanged, states, notices), calm
+            else:
+                unchanged += 1
+        closed = {key: _market(key, entry) for key, entry in entries.items() if key not in opened}
+        next_open = self._openings.next_open(closed, now)
+        delays = {key: delay_min_of(entry) * 60 for key, entry in entries.items()}
+        round_ = Round(
+            tuple(quotes), unchanged, states, next_open, self._notices.taken(), refused, delays
+        )
+        return round_, look.held
 
-    def _answers(self) -> tuple[dict[str, Entry | Trouble], bool]:
-        """What Yahoo says of each symbol, and whether it let us ask for all of them."""
-        try:
-            answers = self._batch()
-        except Trouble as trouble:
-            if trouble.kind != "unusable":
-                raise
-            self._say_once("batch", _OUTAGES["batch"].format(trouble))
-            answers = self._one_by_one()
-        else:
-            if not self._said.isdisjoint(_OUTAGES):
-                self._said -= _OUTAGES.keys()
-                self._notices.append("Yahoo answers as usual again.")
-        troubles = {key: value for key, value in answers.items() if isinstance(value, Trouble)}
-        unknown = {key for key, trouble in troubles.items() if trouble.kind == "unknown"}
-        if strangers := sorted(unknown - self._known):
-            raise UsageError(
-                f"Yahoo has no quote for {', '.join(strangers)}.",
-                hint="Look the symbol up at https://finance.yahoo.com/lookup/",
+    def _states(self, entries: Mapping[str, Entry], now: datetime) -> dict[str, str]:
+        """What Yahoo says of each market; a history says it only by its trading day."""
+        states: dict[str, str] = {}
+        for symbol, entry in entries.items():
+            state = entry.get("marketState")
+            if isinstance(state, str):
+                states[symbol] = state
+            elif day := trading_day(entry):
+                self._openings.learn(_market(symbol, entry), day)
+                states[symbol] = day.state(now)
+        return states
+
+    def _is_news(self, quote: Quote) -> bool:
+        """Whether it is to be sent. Older than the latest is no news either: one of Yahoo's many
+        servers may lag behind what another has said."""
+        if quote.timestamp <= self._latest.get(quote.symbol, ""):
+            return False
+        self._latest[quote.symbol] = quote.timestamp
+        return not self._market_hours or quote.symbol in self._seen_open
+
+    def _say_when_all_close(self, closed: bool) -> None:
+        self._all_closed = closed
+        if not closed:
+            self._notices.end("closed")
+        elif self._market_hours:
+            self._notices.begin(
+                "closed",
+                f"Every market is closed: looking every {QUIET_S / 60:g} minutes, and when one is "
+                "expected to open.",
             )
-        self._known |= answers.keys() - troubles.keys()
-        if len(troubles) == len(answers):
-            raise Trouble("unusable", str(next(iter(troubles.values()))))
-        return answers, len(answers) == len(self._symbols)
 
-    def _batch(self) -> dict[str, Entry | Trouble]:
-        """All symbols in one request."""
-        first, self._first = self._first, False
-        try:
-            payload = self._api.batch(self._symbols)
-        except Trouble as trouble:
-            if first and trouble.kind == "unreachable":
-                raise FeedError(
-                    f"Yahoo could not be reached: {trouble}.",
-                    hint="Check the network and the proxy settings. Without a network, "
-                    "`stockpipe stream --source replay:sample --speed max` works.",
-                ) from trouble
-            raise
-        entries = _entries(payload)
-        if self._known and entries.keys().isdisjoint(self._symbols):
-            raise Trouble("unusable", "an answer without quotes")
-        missing = Trouble("unknown", "Yahoo has no quote of it")
-        return {symbol: entries.get(symbol, missing) for symbol in self._symbols}
-
-    def _one_by_one(self) -> dict[str, Entry | Trouble]:
-        """Each symbol by itself, up to where Yahoo stops answering; the next round begins there."""
-        answers: dict[str, Entry | Trouble] = {}
-        for symbol in self._symbols[self._turn :] + self._symbols[: self._turn]:
-            try:
-                answers[symbol] = self._api.today(symbol)
-            except Trouble as trouble:
-                if trouble.kind in ("limited", "unreachable"):
-                    if not answers:
-                        raise
-                    self._say_once(trouble.kind, _OUTAGES[trouble.kind].format(trouble))
-                    self._turn = self._symbols.index(symbol)
-                    break
-                answers[symbol] = trouble
-        return answers
-
-    def _say_once(self, key: str, notice: str) -> None:
-        """``key`` is a symbol or a kind of outage; it may be said again once it is over."""
-        if key not in self._said:
-            self._said.add(key)
-            self._notices.append(notice)
-
-
-def _entries(payload: Any) -> dict[str, Entry]:
-    """The batch quote's entries that have a price, by symbol; raises :class:`Trouble`."""
-    try:
-        return {
-            entry["symbol"].upper(): entry
-            for entry in payload["quoteResponse"]["result"]
-            if entry.get("regularMarketPrice") is not None
+    def _say_delays(self, entries: Mapping[str, Entry]) -> None:
+        minutes = {
+            symbol: delay
+            for symbol, entry in entries.items()
+            if symbol not in self._delayed and (delay := delay_min_of(entry))
         }
-    except (AttributeError, LookupError, TypeError):
-        raise Trouble("unusable", OTHER_FORM) from None
+        if minutes:
+            self._delayed |= minutes.keys()
+            self._notices.say(f"Their exchanges delay {_listed(minutes)}.")
+
+    def _trading_day(self, symbol: str) -> TradingDay | None:
+        """Asked of Yahoo; None where it does not say, for nobody depends on it."""
+        try:
+            return trading_day(self._api.metadata(symbol))
+        except Trouble:
+            return None
 
 
-def _quote(symbol: str, entry: Entry, now: datetime) -> Quote:
-    """The record of an entry; raises :class:`InvalidQuote`, naming the field and the rule."""
-    offset_ms = entry.get("gmtOffSetMilliseconds")
-    return quote_from_fields(
-        {
-            "symbol": symbol,
-            "open": _number(entry.get("regularMarketOpen")),
-            "high": _number(entry.get("regularMarketDayHigh")),
-            "low": _number(entry.get("regularMarketDayLow")),
-            "price": _number(entry.get("regularMarketPrice")),
-            # Zero or absent on a first day of trading: the record's null.
-            "previous_close": _number(entry.get("regularMarketPreviousClose")) or None,
-            "volume": _number(entry.get("regularMarketVolume")),
-            "timestamp": _time(entry.get("regularMarketTime")),
-            "ingested_at": moment_text(now),
-            "source": YahooFeed.source,
-            "utc_offset_s": offset_ms // 1000 if isinstance(offset_ms, int) else None,
-        },
-        arrived_at=now,
-    )
+def next_tick(due: float, interval_s: float, now: float) -> float:
+    """The first tick after ``due`` that is not past; all three in seconds of one clock."""
+    return due + interval_s * max(1, math.ceil((now - due) / interval_s))
 
 
-def _number(value: Any) -> Any:
-    """A float as the decimal that its writer meant; NaN and Infinity, Yahoo's blanks, as None."""
-    if isinstance(value, float):
-        return Decimal(str(value)) if math.isfinite(value) else None
-    return value
+def _market(symbol: str, entry: Entry) -> Hashable:
+    """What has the same hours as this symbol; a history stands for itself alone."""
+    zone = entry.get("exchangeTimezoneName")
+    if not isinstance(zone, str) or "currentTradingPeriod" in entry:
+        return symbol
+    return str(entry.get("market")), zone
 
 
-def _time(value: Any) -> str:
-    """Unix seconds as the record's text; a symbol that has never traded has 0 or none."""
-    if isinstance(value, int | float) and 0 < value < 2**36:
-        return moment_text(datetime.fromtimestamp(value, UTC))
-    raise InvalidQuote("timestamp", f"must be Unix seconds, got {value!r:.40}")
+def _listed(minutes: Mapping[str, int]) -> str:
+    """``7203.T (20 min), VOD.L (15 min) and 3 more``."""
+    shown = [f"{symbol} ({delay} min)" for symbol, delay in list(minutes.items())[:5]]
+    more = f" and {len(minutes) - 5} more" if len(minutes) > 5 else ""
+    return ", ".join(shown) + more

@@ -132,6 +132,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "s3.GetBucketLifecycleConfiguration": ("s3:GetLifecycleConfiguration",),
     "s3.GetBucketPolicy": ("s3:GetBucketPolicy",),
     "s3.GetBucketTagging": ("s3:GetBucketTagging",),
+    "s3.GetObject": ("s3:GetObject",),
     "s3.GetPublicAccessBlock": ("s3:GetBucketPublicAccessBlock",),
     "s3.HeadBucket": ("s3:ListBucket",),
     "s3.ListMultipartUploads": ("s3:ListBucketMultipartUploads",),

@@ -11,21 +11,25 @@ from stockpipe.aws import Aws
 from stockpipe.errors import UsageError
 from stockpipe.operate.records import Records
 
-LIVE_SOURCES = frozenset({"yahoo", "yahoo-stream"})
+NOT_LIVE = frozenset({None, "replay", "synthetic"})
+"""Labels that say nothing of the present; every other one is a live source's, ours or not."""
 
 
 def refuse_mixing(aws: Aws, symbols: Iterable[str]) -> None:
-    """Raise :class:`UsageError` where the newest record of a symbol is a live quote."""
+    """Raise :class:`UsageError` where the newest record of a symbol is a live quote.
+
+    Without symbols every one that has records is looked at.
+    """
     records = Records(aws.client("dynamodb"), aws.names.table)
     live = [
         symbol
-        for symbol in sorted(symbols)
+        for symbol in sorted(symbols) or records.symbols()
         for newest in records.newest(symbol, 1)
-        if newest.get("source") in LIVE_SOURCES
+        if newest.get("source") not in NOT_LIVE
     ]
     if live:
         raise UsageError(
             f"{', '.join(live)} {'has' if len(live) == 1 else 'have'} live quotes here; replayed "
-            "ones among them would make averages and alerts that never were.",
+            "or made-up ones among them would make averages and alerts that never were.",
             hint="Use another stack (--stack play), or say --mix.",
         )

@@ -87,6 +87,9 @@ def _buckets(names: Names) -> list[Area]:
         ),
         Area("Archive", "s3", (archive,), ask="ListObjectsV2", through=reads, only=_IN_BUCKET),
         Area("ArchiveObjects", "s3", (f"{archive}/{RAW_PREFIX}*",), through=reads, only=_IN_OBJECT),
+        # stream --source archive:..., which sends it once more.
+        Area("ArchiveAgain", "s3", (archive,), produce="ListObjectsV2"),
+        Area("ArchiveObjectsAgain", "s3", (f"{archive}/{RAW_PREFIX}*",), produce="GetObject"),
         Area("Results", "s3", (results,), through=keeps, only=_IN_BUCKET),
         Area("ResultObjects", "s3", (f"{results}/*",), through=keeps, only=_IN_OBJECT),
     ]

@@ -1,0 +1,162 @@
+"""The whole pipeline through the installed command, in stacks that are made for one test each."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from embedded import cleaned
+from sample_answers import alerted, changes, expected_crossings
+from stockpipe_cli import Cli
+
+from stockpipe.domain.exact import normalise_timestamp
+from stockpipe.local import daemon
+from yahoo_proxy import BATCH, Answer, YahooProxy, batch, entry
+
+pytest.importorskip("ministack")
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """An embedded cloud in which nothing stands yet."""
+    with cleaned(tmp_path_factory.mktemp("stacks")) as home:
+        daemon.ensure_running(home)
+        yield Cli(home)
+
+
+def test_two_provisions_at_once_end_in_one_stack(cli: Cli) -> None:
+    both = Cli(cli.home, stack="both")
+    running = [
+        subprocess.Popen(
+            both.command("provision"),
+            env=both.environment(),
+            cwd=cli.home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=90)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], "\n".join(said)
+    plan = json.loads(both("provision", "--plan", "--json").out)
+    assert changes(plan) == 0
+    mappings = both.aws.client("lambda").list_event_source_mappings(
+        FunctionName=both.aws.names.process_function
+    )
+    assert len(mappings["EventSourceMappings"]) == 1
+    both.remove()
+
+
+def test_the_recorded_bars_give_exactly_the_recorded_crossings(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    name = "intraday_1m_2022-03"
+    bars = shared_data / "bars" / f"{name}.csv.gz"
+    with cleaned(tmp_path / "home") as home:
+        home.mkdir()
+        cli = Cli(home)
+        cli("provision")
+        cli("stream", "--source", f"replay:{bars}", "--speed", "max")
+        cli.settle()
+        with gzip.open(bars, "rt") as stream:
+            keys = {
+                (r["symbol"], normalise_timestamp(r["timestamp"])) for r in csv.DictReader(stream)
+            }
+        assert len(keys) == 7790
+        assert {(i["symbol"]["S"], i["timestamp"]["S"]) for i in cli.items()} == keys
+        assert {(line["symbol"], line["timestamp"]) for line in cli.archived()} == keys
+        with (shared_data / "expected" / f"{name}.crosses.csv").open() as stream:
+            expected = sorted(
+                (row["symbol"], normalise_timestamp(row["timestamp"]), row["kind"])
+                for row in csv.DictReader(stream)
+            )
+        assert alerted(cli) == expected
+        cli("teardown")
+        assert "running        no" in cli("local", "status").out
+
+
+def test_the_demo_works_twice_and_is_plain_when_piped(tmp_path: Path) -> None:
+    with cleaned(tmp_path / "home") as home:
+        home.mkdir()
+        cli = Cli(home)
+        environment = {"STOCKPIPE_STACK": ""}
+        first = cli("demo", env=environment, cold=True)
+        again = cli("demo", env=environment)
+        for said in (first, again):
+            assert said.err == ""
+            assert "1,008 quotes sent, 1,008 records stored" in said.out
+            assert "63 crossings alerted through SNS, each once" in said.out
+            assert "\x1b" not in said.out
+            assert sys.platform != "linux" or "labelled source=replay" in said.out
+        assert "removed first" in again.out
+        cli("teardown", "--stack", "demo", env=environment)
+        assert "running        no" in cli("local", "status").out
+
+
+def test_live_quotes_flow_from_yahoo_into_the_table(cli: Cli, tmp_path: Path) -> None:
+    live = Cli(cli.home, stack="live")
+    live.make()
+    moments = [1761744600 + 60 * minute for minute in range(3)]
+    answers = [
+        Answer(batch(*(entry(symbol, regularMarketTime=at, marketState="REGULAR")
+                       for symbol in ("AAPL", "BRK-B"))))
+        for at in moments
+    ]  # fmt: skip
+    with YahooProxy(tmp_path) as yahoo:
+        yahoo.answer(BATCH, *answers)
+        sent = live(
+            "stream", "AAPL", "--symbol", "brk-b", "--count", "3", "--interval", "500ms", "--json",
+            env=yahoo.environment(),
+        )  # fmt: skip
+        assert len(yahoo.asked(BATCH)) == 3
+    assert len(sent.lines) == 6
+    assert all(line["shard"] and line["sequence_number"] for line in sent.lines)
+    live.settle()
+    items = live.items()
+    assert {item["symbol"]["S"] for item in items} == {"AAPL", "BRK-B"}
+    assert {item["source"]["S"] for item in items} == {"yahoo"}
+    assert {item["price"]["N"] for item in items} == {"269.7"}
+    assert len(items) == 6
+    live.remove()
+
+
+def test_capacity_mode_changes_in_place_and_shards_are_kept(cli: Cli) -> None:
+    modes = Cli(cli.home, stack="modes")
+    modes.make()
+    provisioned = {"STOCKPIPE_STREAM_MODE": "provisioned"}
+    plan = json.loads(modes("provision", "--plan", "--json", env=provisioned).out)
+    (change,) = [one for one in plan["changes"] if one["action"] == "update"]
+    assert change["settings"] == {"mode": ["on-demand", "provisioned"]}
+    modes("provision", env=provisioned)
+    again = json.loads(modes("provision", "--plan", "--json", env=provisioned).out)
+    assert changes(again) == 0
+    resharded = modes("provision", env={**provisioned, "STOCKPIPE_SHARDS": "3"}, code=1)
+    assert "cannot reshard" in resharded.err
+    modes.remove()
+    modes("provision", env={**provisioned, "STOCKPIPE_SHARDS": "3"})
+    modes("stream", "--source", "replay:sample", "--speed", "max")
+    modes.settle()
+    assert len(modes.items()) == 1008
+    assert alerted(modes) == sorted(expected_crossings())
+    modes.remove()
+
+
+def test_a_table_made_anew_gets_its_mapping_anew(cli: Cli) -> None:
+    again = Cli(cli.home, stack="again")
+    again.make()
+    again.aws.client("dynamodb").delete_table(TableName=again.aws.names.table)
+    again("provision")
+    found = again.aws.client("lambda").list_event_source_mappings(
+        FunctionName=again.aws.names.trend_function
+    )["EventSourceMappings"]
+    table = again.aws.client("dynamodb").describe_table(TableName=again.aws.names.table)["Table"]
+    assert [one["EventSourceArn"] for one in found] == [table["LatestStreamArn"]]
+    again.remove()
+    assert again.aws.client("lambda").list_event_source_mappings()["EventSourceMappings"] != found
