@@ -174,6 +174,7 @@ def live(cloud: Cloud) -> None:
     cloud.run("provision", "provision", "--yes")
     leave_an_alert_that_turns_around(cloud)
     cloud.run("produce", "stream", "--source", "replay:sample", "--speed", "max")
+    cloud.run("produce", "stream", "--source", "archive:2008-07-01..2008-07-10")
     cloud.root("kinesis").put_record(StreamName=NAMES.stream, Data=b"no quote", PartitionKey="X")
     cloud.cli.settle()
     cloud.root("lambda").invoke(FunctionName=NAMES.trend_function, Payload=json.dumps(EVENT))

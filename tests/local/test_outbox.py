@@ -462,9 +462,13 @@ def test_a_follower_is_shown_what_comes_and_ends_with_ctrl_c(tmp_path: Path) -> 
         text=True,
     )
     assert following.stdout is not None
-    shown = [json.loads(following.stdout.readline())["message_id"]]
-    kept.append(*numbered(3))
-    shown.append(json.loads(following.stdout.readline())["message_id"])
-    following.send_signal(signal.SIGINT)
-    assert following.communicate(timeout=20)[0] == ""
+    try:
+        shown = [json.loads(following.stdout.readline())["message_id"]]
+        kept.append(*numbered(3))
+        shown.append(json.loads(following.stdout.readline())["message_id"])
+        following.send_signal(signal.SIGINT)
+        assert following.communicate(timeout=20)[0] == ""
+    finally:
+        following.kill()
+        following.wait()
     assert (shown, following.returncode) == (["2", "3"], 130)

@@ -144,7 +144,7 @@ def stream(
             progress.finish()
         elif progress:
             progress.save()
-    view.summary(streaming, place=session.place if session else "nowhere: a dry run")
+    view.summary(streaming, session, interrupted=interrupted)
     if recorder:
         ui.note(f"Recorded {recorder.quotes:,} quotes in {record}.", "dim")
     if interrupted:

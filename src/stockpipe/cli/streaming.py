@@ -106,9 +106,7 @@ class View:
         elif not self._verbose:
             stack.enter_context(self._list)
             if session and self._list.alive and self._needed:
-                threading.Thread(
-                    target=self._count_readings, args=(session,), daemon=True
-                ).start()
+                threading.Thread(target=self._count_readings, args=(session,), daemon=True).start()
 
     def _count_readings(self, session: Session) -> None:
         """How many readings the averages have already; in the background, for it is decoration."""
@@ -250,11 +248,11 @@ class View:
         of = f", quotes of {_span(min(ages))} ago" if ages else ""
         return f" ({', '.join(sorted(states))}{of}{when})"
 
-    def summary(self, streaming: Streaming, *, place: str) -> None:
+    def summary(self, streaming: Streaming, session: Session | None, *, interrupted: bool) -> None:
         """What became of it all, in one line."""
         seconds = max(SYSTEM_CLOCK.monotonic() - self._begun, 0.001)
         totals = self.totals
-        if totals is None:
+        if totals is None or session is None:
             ui.note(f"Nothing was sent. {self._watch.rounds:,} rounds were read.", "green")
             return
         counted = (
@@ -264,9 +262,9 @@ class View:
             (streaming.replaced, "replaced by newer ones"),
         )
         ui.note(
-            f"Sent {totals.sent:,} quotes in {_span(seconds)} ({totals.sent / seconds:,.0f}/s)"
+            f"{'Interrupted. ' if interrupted else ''}Sent {totals.sent:,} quotes in {_span(seconds)} ({totals.sent / seconds:,.0f}/s)"
             + "".join(f", {number:,} {what}" for number, what in counted if number)
-            + f" to {place}.",
+            + f" to {session.place}.",
             "green",
         )
         if streaming.unsent:
