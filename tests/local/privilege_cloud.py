@@ -19,7 +19,8 @@ from stockpipe_cli import Cli, Result
 
 from stockpipe.aws import Endpoint
 from stockpipe.domain.names import Names
-from stockpipe.domain.signals import Reading, crossings
+from stockpipe.domain.rules.crossover import crossings
+from stockpipe.domain.signals import Reading
 from stockpipe.feeds.csv_bars import read_csv
 from stockpipe.functions.sweep import EVENT
 from stockpipe.infra.operators import OPERATORS

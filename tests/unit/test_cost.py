@@ -18,7 +18,9 @@ from stockpipe.domain.exact import to_micro
 from stockpipe.domain.names import Names
 from stockpipe.domain.quote import parse_quote, quote_json
 from stockpipe.domain.rules import CrossoverRule
-from stockpipe.domain.signals import GOLDEN, Crossing, Reading, crossings
+from stockpipe.domain.rules.history import reading_of
+from stockpipe.domain.rules.crossover import crossings
+from stockpipe.domain.signals import GOLDEN, Reading, Signal
 from stockpipe.functions import process, trend
 from stockpipe.functions.batch import SEQ_WIDTH, Arrived
 from stockpipe.functions.table import item_of
@@ -42,7 +44,7 @@ QUOTE = parse_quote(RECORD, arrived_at=NOW)
 ALERT = Alert(
     "AAPL",
     "crossover-5-20",
-    Crossing(QUOTE.timestamp, GOLDEN, QUOTE.price, 151_750_001, 151_650_001),
+    Signal(reading_of(QUOTE), GOLDEN, 151_750_001, 151_650_001),
 )
 
 

@@ -14,7 +14,7 @@ from stores import THROTTLED, Table, Topic, refused
 from stockpipe.domain.alerts import Alert
 from stockpipe.domain.clock import SystemClock
 from stockpipe.domain.exact import moment_text
-from stockpipe.domain.signals import DEATH, GOLDEN, Crossing
+from stockpipe.domain.signals import DEATH, GOLDEN, Reading, Signal
 from stockpipe.functions.alerts import LEASE_S, AlertBook
 from stockpipe.functions.pending import alert_of
 from stockpipe.functions.sweep import OUT_OF_TIME, Sweeper, Swept, summary
@@ -47,7 +47,7 @@ def alert(symbol: str = "AAPL", kind: str = GOLDEN, at: str = "19:50") -> Alert:
 
 
 def alert_of_time(symbol: str, timestamp: str, kind: str = GOLDEN) -> Alert:
-    crossing = Crossing(timestamp, kind, 150_000_000, 149_500_001, 149_499_999)
+    crossing = Signal(Reading(timestamp, 150_000_000), kind, 149_500_001, 149_499_999)
     return Alert(symbol, "crossover-5-20", crossing)
 
 
@@ -100,7 +100,7 @@ class Stack:
 
     def left_behind(self, one: Alert) -> None:
         """Claimed when its quote was young, and pending ever since."""
-        now, self.clock.moment = self.clock.moment, datetime.fromisoformat(one.crossing.timestamp)
+        now, self.clock.moment = self.clock.moment, datetime.fromisoformat(one.signal.timestamp)
         self.crash(one)
         self.clock.moment = now
 

@@ -16,7 +16,8 @@ from stores import THROTTLED, Table, Topic, refused
 from stockpipe.domain.clock import SystemClock
 from stockpipe.domain.exact import price_text
 from stockpipe.domain.rules import CrossoverRule
-from stockpipe.domain.signals import Reading, crossings
+from stockpipe.domain.rules.crossover import crossings
+from stockpipe.domain.signals import Reading
 from stockpipe.functions.alerts import LEASE_S, AlertBook
 from stockpipe.functions.readings import Readings
 from stockpipe.functions.trend import SETTLE_S, Change, Outcome, TrendAnalysis, changes
@@ -373,7 +374,7 @@ def test_the_message_can_be_acted_on_by_its_first_line() -> None:
 
 
 def test_rules_cover_only_their_symbols() -> None:
-    stack = Stack(CrossoverRule(2, 4, frozenset({"TSLA"})))
+    stack = Stack(CrossoverRule(2, 4, symbols=frozenset({"TSLA"})))
     stack.judge([stack.store("AAPL", reading) for reading in wave(20)])
     assert stack.true() == set()
 

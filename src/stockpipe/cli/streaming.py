@@ -262,7 +262,8 @@ class View:
             (streaming.replaced, "replaced by newer ones"),
         )
         ui.note(
-            f"{'Interrupted. ' if interrupted else ''}Sent {totals.sent:,} quotes in {_span(seconds)} ({totals.sent / seconds:,.0f}/s)"
+            f"{'Interrupted. ' if interrupted else ''}"
+            f"Sent {totals.sent:,} quotes in {_span(seconds)} ({totals.sent / seconds:,.0f}/s)"
             + "".join(f", {number:,} {what}" for number, what in counted if number)
             + f" to {session.place}.",
             "green",

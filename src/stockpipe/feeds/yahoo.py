@@ -155,7 +155,9 @@ class YahooFeed:
                 unchanged += 1
         closed = {key: _market(key, entry) for key, entry in entries.items() if key not in opened}
         next_open = self._openings.next_open(closed, now)
-        delays = {key: delay_min_of(entry) * 60 for key, entry in entries.items()}
+        delays = {
+            key: delay * 60 for key, entry in entries.items() if (delay := delay_min_of(entry))
+        }
         round_ = Round(
             tuple(quotes), unchanged, states, next_open, self._notices.taken(), refused, delays
         )
