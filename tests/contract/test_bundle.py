@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import venv
@@ -35,7 +36,10 @@ def test_built_twice_in_different_processes_it_is_the_same_bytes(bundle: Bundle)
         "sys.stdout.buffer.write(build(DEFAULT_RULES).data)"
     )
     again = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=True, env={"PYTHONHASHSEED": "7"}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=True,
+        env={"PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert again.stdout == bundle.data
 
@@ -51,7 +55,10 @@ def test_it_holds_the_handlers_what_they_import_and_the_rules(bundle: Bundle) ->
     assert {name.split("/")[1] for name in names} == {
         "__init__.py", "domain", "functions", "rules.json",
     }  # fmt: skip
-    assert rules == [{"kind": "crossover", "fast": 5, "slow": 20}]
+    assert rules == [
+        {"kind": "crossover", "fast": 5, "slow": 20},
+        {"kind": "move", "percent": "5"},
+    ]
 
 
 def test_both_handlers_import_where_there_is_boto3_and_nothing_else(

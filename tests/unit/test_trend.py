@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -366,7 +367,9 @@ def test_the_message_can_be_acted_on_by_its_first_line() -> None:
     for message in stack.topic.messages:
         assert message["Subject"] == "Stock Alert: AAPL"
         kind = message["MessageAttributes"]["signal"]["StringValue"]
-        kinds[kind] = message["Message"].splitlines()[0]
+        assert message["MessageStructure"] == "json"
+        mail = json.loads(message["Message"])["default"]
+        kinds[kind] = mail.splitlines()[0]
     assert kinds == {
         "golden": "AAPL is in an Uptrend! Consider a buy opportunity.",
         "death": "AAPL is in a Downtrend! Consider selling.",
