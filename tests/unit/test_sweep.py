@@ -139,7 +139,9 @@ def test_a_crashed_claim_is_sent_exactly_once(stack: Stack) -> None:
     assert stack.sweep().settled == {}
     assert stack.book.settle(alert()) == "known"  # its record comes back as well
     assert stack.statuses() == {"AAPL": "sent"}
-    assert [message["Message"] for message in stack.topic.messages] == [messages.by_protocol(alert())]
+    assert [message["Message"] for message in stack.topic.messages] == [
+        messages.by_protocol(alert())
+    ]
 
 
 def test_what_is_sent_is_what_was_claimed(stack: Stack) -> None:

@@ -62,7 +62,7 @@ def short(alert: Alert) -> str:
     """An SMS: the headline, price and time in at most 140 characters of plain ASCII."""
     signal = alert.signal
     price, when = price_text(signal.price), f"{_local(signal):%d %b %H:%M}"
-    line = headline(alert).partition("! ")[0]
+    line = headline(alert).partition("! ")[0].removesuffix(".")
     shown = "" if price and price in line else f" at {price}"
     return f"{line}{shown}, {when}. {alert.rule}"[:140]
 

@@ -81,7 +81,7 @@ class Cluster:
     def judged(self, rule: Rule) -> tuple[str, str]:
         """First and last timestamp of which this cluster tells for certain what the rule says."""
         readings = [one.reading for one in self.stored]
-        return rule.judged_from(readings, self.changed[0]), readings[-1].timestamp
+        return rule.judged_from(readings, self.changed[0]), rule.judged_to(readings)
 
     def signals(self, rule: Rule) -> list[Signal]:
         """Every signal among the judged readings."""
@@ -124,6 +124,7 @@ class Readings:
         newest = waiting[-1]
         page = len(waiting) + 2 * lead + 5
         backward: list[Stored] = []
+        forward: list[Stored] | None = [] if at_end else None
         start: dict[str, Any] | None = None
         while True:
             rows, start = self._query(
@@ -134,17 +135,16 @@ class Readings:
             if at_end and start and oldest > newest:
                 return None  # far behind the newest reading
             group = [t for t in waiting if t >= oldest] or [newest]
-            readings = [one.reading for one in backward[::-1]]
+            if forward is None:
+                forward = self._forward(symbol, newest, backward[::-1], rules)
+            # Of a flat price only what follows tells whether its past has to be known.
+            readings = [one.reading for one in (*backward[::-1], *forward)]
             if start is None or all(rule.settled(readings, group[0]) for rule in rules):
                 break
             if len(backward) > MOST_ROWS:
                 raise TooFarBack(f"{MOST_ROWS:,} rows are not enough for the bars of a rule")
             page *= 2  # a flat price may have to be followed far back, once
-        stored = backward[::-1]
-        if at_end:
-            return Cluster(tuple(group), tuple(stored), start is None)
-        forward = self._forward(symbol, newest, stored, rules)
-        return Cluster(tuple(group), (*stored, *forward), start is None)
+        return Cluster(tuple(group), (*backward[::-1], *forward), start is None)
 
     def _forward(
         self,

@@ -30,7 +30,7 @@ RECORD_BYTES = 300
 """A quote in Kinesis, with its partition key. Data in and out counts whole KB."""
 ARCHIVE_LINE_BYTES = 365
 ITEM_BYTES = 240
-ALERT_BYTES = 230
+ALERT_BYTES = 240
 ITEM_OVERHEAD_BYTES = 100
 """What DynamoDB adds to an item's own size when it bills storage."""
 PROCESS_LOG_BYTES = 950

@@ -7,6 +7,7 @@ multiples of their length in the exchange's own time, so a bar of a day is the e
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -47,14 +48,7 @@ def completed(readings: Sequence[Reading], bar_s: int) -> list[Reading]:
     ]
 
 
-def completed_by(readings: Sequence[Reading], changed: str, bar_s: int) -> str:
-    """The last reading of the bar before the one that ``changed`` lies in; else ``changed``.
-
-    ``changed`` need not be among the readings: a row may have gone.
-    """
-    here = next((reading for reading in readings if reading.timestamp >= changed), None)
-    if here is None:
-        return readings[-1].timestamp if readings else changed
-    bar = bar_of(here, bar_s)
-    before = [r for r in readings if r.timestamp < changed and bar_of(r, bar_s) < bar]
-    return before[-1].timestamp if before else changed
+def before(readings: Sequence[Reading], changed: str) -> str | None:
+    """The timestamp of the last reading before ``changed``, which need not be one of them."""
+    older = bisect_left(readings, changed, key=lambda reading: reading.timestamp)
+    return readings[older - 1].timestamp if older else None

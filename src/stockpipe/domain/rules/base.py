@@ -97,12 +97,22 @@ class Rule(ABC):
     def judged_from(self, readings: Sequence[Reading], changed: str) -> str:
         """The first timestamp whose judgement a change at ``changed`` may touch.
 
-        With a bar, the reading that the change's bar completed comes before it.
+        With a bar that is the reading before it, which may be its bar's last one only since or
+        only until the change.
         """
-        return changed if self.bar_s is None else bars.completed_by(readings, changed, self.bar_s)
+        return changed if self.bar_s is None else bars.before(readings, changed) or changed
+
+    def judged_to(self, readings: Sequence[Reading]) -> str:
+        """The last timestamp of which these readings tell what the rule says.
+
+        With a bar not the newest: whether it is its bar's last one, only the next one tells.
+        """
+        return readings[max(0, len(readings) - (1 if self.bar_s is None else 2))].timestamp
 
     def settled(self, readings: Sequence[Reading], changed: str) -> bool:
         """Whether there are enough readings before ``changed`` to judge all from there on."""
+        if self.bar_s is not None and bars.before(readings, changed) is None:
+            return False
         series, edge = self.series(readings), self.judged_from(readings, changed)
         before = sum(reading.timestamp < edge for reading in series)
         return before >= self.lead and self.seeded(series, edge)
@@ -113,6 +123,8 @@ class Rule(ABC):
 
     def reached(self, readings: Sequence[Reading], newest_changed: str) -> bool:
         """Whether there are enough readings after ``newest_changed`` to judge all it touches."""
+        if self.bar_s is not None and readings[-1].timestamp <= newest_changed:
+            return False  # the next reading tells whether its bar is complete
         series = self.series(readings)
         behind = sum(reading.timestamp > newest_changed for reading in series)
         return behind >= self.reach and self.unaffected(series, newest_changed)

@@ -23,9 +23,11 @@ def signals(rule: Rule, readings: Iterable[Reading]) -> Iterator[Signal]:
     scan, seen, quiet_until = rule.scan(), set[str](), ""
     for reading in readings:
         signal = scan.push(reading)
-        if signal is None or signal.occasion in seen or signal.timestamp < quiet_until:
+        if signal is None or signal.occasion in seen:
             continue
         seen.add(signal.occasion)
+        if signal.timestamp < quiet_until:
+            continue  # muted, and with it the rest of its day
         if rule.cooldown_s:
             quiet_until = cooled(signal.timestamp, rule.cooldown_s)
         yield signal
