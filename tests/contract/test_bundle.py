@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import os
@@ -9,13 +10,14 @@ import subprocess
 import sys
 import venv
 import zipfile
+from importlib import resources
 from pathlib import Path
 
 import boto3
 import pytest
 
 from stockpipe.domain.rules import DEFAULT_RULES, CrossoverRule
-from stockpipe.infra.bundle import Bundle, build
+from stockpipe.infra.bundle import Bundle, build, without_docstrings
 
 LIMIT = 50 * 1024
 
@@ -59,6 +61,61 @@ def test_it_holds_the_handlers_what_they_import_and_the_rules(bundle: Bundle) ->
         {"kind": "crossover", "fast": 5, "slow": 20},
         {"kind": "move", "percent": "5"},
     ]
+
+
+def sources(bundle: Bundle) -> dict[str, str]:
+    """Every module of the zip by its path."""
+    with zipfile.ZipFile(io.BytesIO(bundle.data)) as archive:
+        return {
+            name: archive.read(name).decode() for name in archive.namelist() if name.endswith(".py")
+        }
+
+
+def test_it_holds_only_what_the_handlers_import(bundle: Bundle) -> None:
+    names = set(sources(bundle))
+    for needed in ("functions/process.py", "functions/trend.py", "domain/rules/spike.py"):
+        assert f"stockpipe/{needed}" in names
+    assert not names & {"stockpipe/config.py", "stockpipe/domain/rules/history.py"}
+
+
+def test_every_line_of_code_keeps_its_number_and_docstrings_stay_at_home(bundle: Bundle) -> None:
+    for name, shipped in sources(bundle).items():
+        path = name.removeprefix("stockpipe/")
+        original = resources.files("stockpipe").joinpath(path).read_text("utf-8")
+        assert statements(shipped) == statements(original), name
+        assert len(shipped.splitlines()) == len(original.splitlines()), name
+        alone = [
+            node.value.value
+            for node in ast.walk(ast.parse(shipped))
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        ]
+        assert set(alone) <= {"", ...}, name
+
+
+def statements(source: str) -> list[tuple[int, str]]:
+    """Line and code of every statement but strings that stand alone."""
+    return [
+        (node.lineno, ast.dump(node) if not hasattr(node, "body") else type(node).__name__)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.stmt)
+        and not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+    ]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'def f() -> None:\n    """One."""\n',
+        'class A:\n    """Two\n\n    lines: ä."""\n\n    x = """kept\n"""\n',
+        '"""M."""\nx = 1\n"""About x,\nlong."""\ny = 2\n',
+        'def f() -> str:\n    "ä"; return """a\nb"""\n',
+        "def f() -> None: ...\n",
+    ],
+)
+def test_a_program_without_docstrings_is_the_same_program(source: str) -> None:
+    shipped = without_docstrings(source.encode()).decode()
+    assert statements(shipped) == statements(source)
+    assert len(shipped.splitlines()) == len(source.splitlines())
 
 
 def test_both_handlers_import_where_there_is_boto3_and_nothing_else(

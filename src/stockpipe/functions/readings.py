@@ -79,16 +79,18 @@ class Cluster:
         return set(self.changed) <= {one.reading.timestamp for one in self.stored}
 
     def judged(self, rule: Rule) -> tuple[str, str]:
-        """First and last timestamp of which this cluster tells for certain what the rule says."""
+        """First and last timestamp that the changes may touch, and of which this cluster tells
+        for certain what the rule says."""
         readings = [one.reading for one in self.stored]
-        return rule.judged_from(readings, self.changed[0]), rule.judged_to(readings)
+        last = min(rule.judged_to(readings), rule.judged_until(readings, self.changed[-1]))
+        return rule.judged_from(readings, self.changed[0]), last
 
     def signals(self, rule: Rule) -> list[Signal]:
         """Every signal among the judged readings."""
-        first, _ = self.judged(rule)
+        first, last = self.judged(rule)
         scan = rule.scan()
         found = [signal for one in self.stored if (signal := scan.push(one.reading))]
-        return [signal for signal in found if signal.timestamp >= first]
+        return [signal for signal in found if first <= signal.timestamp <= last]
 
 
 class Readings:

@@ -109,8 +109,16 @@ class Rule(ABC):
         """
         return readings[max(0, len(readings) - (1 if self.bar_s is None else 2))].timestamp
 
+    def judged_until(self, readings: Sequence[Reading], newest_changed: str) -> str:
+        """The last timestamp whose judgement a change up to ``newest_changed`` may touch."""
+        series = self.series(readings) or readings
+        here = (at for at, one in enumerate(series) if one.timestamp >= newest_changed)
+        return series[min(next(here, len(series)) + self.reach, len(series) - 1)].timestamp
+
     def settled(self, readings: Sequence[Reading], changed: str) -> bool:
         """Whether there are enough readings before ``changed`` to judge all from there on."""
+        if not readings or readings[0].timestamp > changed:
+            return False
         if self.bar_s is not None and bars.before(readings, changed) is None:
             return False
         series, edge = self.series(readings), self.judged_from(readings, changed)
@@ -123,7 +131,7 @@ class Rule(ABC):
 
     def reached(self, readings: Sequence[Reading], newest_changed: str) -> bool:
         """Whether there are enough readings after ``newest_changed`` to judge all it touches."""
-        if self.bar_s is not None and readings[-1].timestamp <= newest_changed:
+        if self.bar_s and not (readings and readings[-1].timestamp > newest_changed):
             return False  # the next reading tells whether its bar is complete
         series = self.series(readings)
         behind = sum(reading.timestamp > newest_changed for reading in series)

@@ -74,6 +74,10 @@ class CrossoverRule(Rule):
     def own_table(self) -> dict[str, Any]:
         return {"fast": self.fast, "slow": self.slow}
 
+    def judged_until(self, readings: Sequence[Reading], newest_changed: str) -> str:
+        """All of them: a side that is taken later holds until the next one."""
+        return readings[-1].timestamp
+
     def seeded(self, series: Sequence[Reading], edge: str) -> bool:
         """Whether it is known on which side the averages were before ``edge``.
 

@@ -50,7 +50,7 @@ def parse_rule(table: Mapping[str, Any]) -> Rule:
     if kind == "move":
         return MoveRule(percent=_number(table, "percent", 5, most=1000), **common)
     if kind == "spike":
-        return SpikeRule(sigmas=_number(table, "sigmas", 5, most=100), **common)
+        return SpikeRule(sigmas=_number(table, "sigmas", "3.5", most=100), **common)
     return _price(table, common)
 
 
@@ -100,7 +100,7 @@ def _symbols(value: Any) -> frozenset[str]:
         raise InvalidRule(f"symbols: {error.rule}") from None
 
 
-def _number(table: Mapping[str, Any], key: str, default: int, *, most: int) -> Decimal:
+def _number(table: Mapping[str, Any], key: str, default: int | str, *, most: int) -> Decimal:
     """Above 0, at most ``most``, of at most 6 places."""
     number = _decimal(table.get(key, default), key)
     if not 0 < number <= most or number != round(number, 6):

@@ -260,9 +260,13 @@ def asked_tag(protocol: str, endpoint: str) -> str:
     return ASKED_TAG + hashlib.sha256(known.encode()).hexdigest()[:12]
 
 
-def remember(aws: Aws, topic: str, protocol: str, endpoint: str) -> None:
-    """Note on the topic that this recipient was asked today; raises :class:`ProvisionError`."""
-    tag = {"Key": asked_tag(protocol, endpoint), "Value": datetime.now(UTC).date().isoformat()}
+def remember(aws: Aws, topic: str, protocol: str, endpoint: str) -> str:
+    """Note on the topic that this recipient was asked today; returns the day (UTC).
+
+    Raises :class:`ProvisionError` where the topic has no room for more.
+    """
+    today = datetime.now(UTC).date().isoformat()
+    tag = {"Key": asked_tag(protocol, endpoint), "Value": today}
     try:
         aws.client("sns").tag_resource(ResourceArn=topic, Tags=[tag])
     except ClientError as error:
@@ -274,6 +278,7 @@ def remember(aws: Aws, topic: str, protocol: str, endpoint: str) -> None:
             hint=f"Remove tags of former recipients ({ASKED_TAG}...) from the topic, "
             "or subscribe a mailing list.",
         ) from error
+    return today
 
 
 def tags_of(aws: Aws, topic: str) -> dict[str, str]:
