@@ -40,6 +40,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/processor.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/provision.py
+	$(BIN)/python benchmarks/stream.py
 
 # Never in CI: a throwaway stack in a real account. It says what it costs, and asks.
 aws-smoke: $(VENV)/.dev

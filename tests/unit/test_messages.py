@@ -35,7 +35,7 @@ CROSS = alert(GOLDEN, sma_fast=151_750_001, sma_slow=151_650_001)
         (alert(MOVE), "AAPL has moved +5.27 % since the previous close, to 152.110001."),
         (alert(PRICE, level=150 * UNIT), "AAPL is above 150, at 152.110001."),
         (alert(PRICE, level=155 * UNIT), "AAPL is below 155, at 152.110001."),
-        (alert(SPIKE, sigmas="6.1"), f"AAPL has jumped to {PRICED}: 6.1 standard deviations at once."),
+        (alert(SPIKE, sigmas="6"), f"AAPL has jumped to {PRICED}: 6 standard deviations at once."),
     ],
 )  # fmt: skip
 def test_the_first_line_alone_says_what_happened(one: Alert, line: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -31,13 +31,19 @@ RECORDED = ("replay", "archive")
 """Sources that have a pace of their own."""
 NAMING = (*RECORDED, "synthetic")
 """Sources that have symbols of their own: those of the settings are for the real ones."""
+LIVE = ("yahoo", "yahoo-stream")
+EXAMPLES = """\b
+Examples:
+  stockpipe stream AAPL MSFT
+  stockpipe stream --symbols-file watch.txt --hours market --duration 8h
+  stockpipe stream --source yahoo-stream --interval 0 --record today.ndjson.gz
+  stockpipe stream --source replay:today.ndjson.gz --speed 60x
+  stockpipe stream --source archive:3d --dry-run"""
+RESUMABLE = "--resume is for --source replay, which brings the same each time."
 
 
 def register(app: typer.Typer) -> None:
-    app.command(
-        epilog="stockpipe stream AAPL MSFT; stockpipe stream --source replay:sample --speed max; "
-        "stockpipe stream --source yahoo-stream --interval 0 --record today.ndjson.gz"
-    )(stream)
+    app.command(epilog=EXAMPLES)(stream)
 
 
 def stream(
@@ -88,49 +94,48 @@ def stream(
     name = source.partition(":")[0]
     every_s = _interval_s(name, interval)
     duration_s = None if duration is None else _seconds("--duration", duration)
-    if resume and dry_run:
-        raise UsageError("--resume goes on with what was sent; a --dry-run sends nothing.")
-    if speed is not None and name in ("yahoo", "yahoo-stream"):
-        raise UsageError(f"--speed is for recordings; {name} has --interval.")
-    session: Session | None = None
-    if dry_run and name != "archive":
-        settings = configuration(ctx, interval=every_s or None).settings
-    else:
-        session = connect(ctx, interval=every_s or None)
-        settings = session.settings
+    _refuse_contradictions(name, speed, hours, resume=resume, dry_run=dry_run)
+    settings = configuration(ctx, interval=every_s or None).settings
+    if every_s is None:
+        every_s = settings.interval
     given = [*(symbol or []), *_listed(symbols_file)]
     chosen = symbols_of(settings, symbols, given, default=name not in NAMING)
     clock = StoppableClock()
+
+    @cache
+    def session() -> Session:
+        """Reached last, so that what is wrong in the request starts no cloud."""
+        return connect(ctx, interval=every_s or None)
+
     feed = open_feed(
         source,
         Request(
             symbols=tuple(chosen),
-            interval_s=settings.interval if every_s is None else every_s,
+            interval_s=every_s,
             speed=_speed(name, speed),
             market_hours=hours == "market",
             clock=clock,
-            archive=None if session is None else _archive(session.aws),
+            archive=lambda: _archive(session().aws),
         ),
     )
-    if session and not feed.live and name != "archive" and not mix and not dry_run:
+    target = None if dry_run else session()
+    if target and not feed.live and name != "archive" and not mix:
         from stockpipe.operate.mixing import refuse_mixing
 
-        refuse_mixing(session.aws, getattr(feed, "symbols", chosen))
+        refuse_mixing(target.aws, getattr(feed, "symbols", chosen))
     with ExitStack() as stack:
         recorder = stack.enter_context(Recorder(record)) if record else None
-        progress = _progress(session, feed, resume=resume) if session and not dry_run else None
+        progress = _progress(target, feed, resume=resume) if target else None
         view = View(
             feed,
-            settings.interval if every_s is None else every_s,
+            every_s,
             chosen,
             needed=max((rule.lead for rule in settings.rules if rule.bar_s is None), default=0),
             verbose=options(ctx).verbose,
             as_json=json,
             progress=progress,
         )
-        sink: Sink = (
-            DryRun() if session is None or dry_run else sender(session.aws, view, patient=feed.live)
-        )
+        sink: Sink = sender(target.aws, view, patient=feed.live) if target else DryRun()
         streaming = Streaming(
             feed, sink, clock,
             rounds=count, duration_s=duration_s,
@@ -138,17 +143,21 @@ def stream(
             keep=recorder.write if recorder else lambda quotes: None,
             on_round=view.on_round, on_look=view.on_look,
         )  # fmt: skip
-        view.begin(stack, session, streaming)
-        interrupted = _run(streaming, clock)
-        if progress and not streaming.unsent and feed.total == progress.position:
-            progress.finish()
-        elif progress:
-            progress.save()
-    view.summary(streaming, session, interrupted=interrupted)
+        view.begin(stack, target, streaming)
+        try:
+            interrupted = _run(streaming, clock)
+        finally:
+            if progress and progress.position == feed.total:
+                progress.finish()
+            elif progress:
+                progress.save()
+    view.summary(streaming, target, interrupted=interrupted)
     if recorder:
         ui.note(f"Recorded {recorder.quotes:,} quotes in {record}.", "dim")
     if interrupted:
         raise typer.Exit(130)
+    if streaming.unsent:
+        raise typer.Exit(1)
 
 
 def _run(streaming: Streaming, clock: StoppableClock) -> bool:
@@ -167,13 +176,29 @@ def _run(streaming: Streaming, clock: StoppableClock) -> bool:
     signals = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP"):  # the terminal was closed
         signals.append(signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in signals}
+    # What was ignored from the start stays so: nohup, or a job in the background of a script.
+    heeded = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heeded}
     try:
         streaming.run()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     return bool(heard)
+
+
+def _refuse_contradictions(
+    name: str, speed: str | None, hours: str, *, resume: bool, dry_run: bool
+) -> None:
+    """Options that do not go together, and those that the source could only ignore."""
+    if speed is not None and name in LIVE:
+        raise UsageError(f"--speed is for recordings; {name} has --interval.")
+    if hours == "market" and name in NAMING:
+        raise UsageError(f"--hours market is for live quotes; {name} knows no market.")
+    if resume and dry_run:
+        raise UsageError("--resume goes on with what was sent; a --dry-run sends nothing.")
+    if resume and name in (*LIVE, "archive", "synthetic"):
+        raise UsageError(RESUMABLE)
 
 
 def _interval_s(name: str, text: str | None) -> float | None:
@@ -224,13 +249,10 @@ def _listed(file: Path | None) -> list[str]:
     return found
 
 
-def _archive(aws: Aws) -> Callable[[], Archive]:
-    def opened() -> Archive:
-        from stockpipe.feeds.archive import Archive
+def _archive(aws: Aws) -> Archive:
+    from stockpipe.feeds.archive import Archive
 
-        return Archive(aws.client("s3"), aws.names.data_bucket, aws.account_id)
-
-    return opened
+    return Archive(aws.client("s3"), aws.names.data_bucket, aws.account_id)
 
 
 def _progress(session: Session, feed: Feed, *, resume: bool) -> Progress | None:
@@ -241,7 +263,7 @@ def _progress(session: Session, feed: Feed, *, resume: bool) -> Progress | None:
 
     if not isinstance(feed, Resumable):
         if resume:
-            raise UsageError("--resume is for --source replay, which brings the same each time.")
+            raise UsageError(RESUMABLE)
         return None
     aws = session.aws
     file = place(home(), feed.identity, (aws.names.stream, aws.account_id, aws.region, aws.target))

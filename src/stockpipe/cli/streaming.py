@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 REDRAW_S = 0.25
 SAID_S = 0.5
-"""The least time between two lines of a log; those of a slower source come with its rounds."""
+"""The least time between two lines of a log of every tick; else they come with the rounds."""
 NAMED = 8
 """So many symbols have room in a line of a log."""
 COLUMNS = ("symbol", "price", "change", "age", "market", "sent", "lag", "averages")
 NUMBERS = ("price", "change", "age", "sent", "lag")
+SPARE = ("lag", "averages", "sent", "market", "age", "change")
+"""What a narrow terminal does without, the first one first."""
 
 
 class DryRun:
@@ -82,7 +84,7 @@ class View:
         self._feed, self._interval_s, self._needed = feed, interval_s, needed
         self._verbose, self._as_json, self._progress = verbose, as_json, progress
         self._watch = Watch(symbols if feed.live else ())
-        self._list = ui.Watchlist(*COLUMNS, right=NUMBERS)
+        self._list = ui.Watchlist(*COLUMNS, right=NUMBERS, spare=SPARE)
         self._troubles: set[str] = set()
         self._lock = threading.Lock()
         self._news: dict[str, Quote] = {}
@@ -97,16 +99,16 @@ class View:
         """Say what is about to run, and begin to draw; ``stack`` ends it."""
         feed = self._feed
         self._streaming = streaming
-        what = f"quotes from {feed.source}" if feed.live else f"the {feed.source or 'recording'}"
-        total = f" of {feed.total:,} quotes" if feed.total else ""
+        total = f"{feed.total:,} " if feed.total else ""
         verb = "Sending" if session else "Printing"
-        ui.note(f"{verb} {what}{total}. Ctrl-C stops.", "dim")
-        if not feed.live:
+        ui.note(f"{verb} {total}quotes from {feed.source or 'the recording'}. Ctrl-C stops.", "dim")
+        if session and not feed.live:
             self._advance = stack.enter_context(ui.counting("sent", feed.total))
-        elif not self._verbose:
+        elif session and not self._verbose:  # else the records are what is shown
             stack.enter_context(self._list)
-            if session and self._list.alive and self._needed:
+            if self._list.alive and self._needed:
                 threading.Thread(target=self._count_readings, args=(session,), daemon=True).start()
+        stack.callback(self._end)
 
     def _count_readings(self, session: Session) -> None:
         """How many readings the averages have already; in the background, for it is decoration."""
@@ -177,9 +179,19 @@ class View:
             if now - self._drawn >= REDRAW_S:
                 self._drawn = now
                 self._draw()
-        elif not (self._as_json or self._verbose) and now - self._said >= min(
-            self._interval_s, 1.0
-        ):
+        elif self._logs and (self._interval_s or now - self._said >= SAID_S):
+            self._say()
+
+    @property
+    def _logs(self) -> bool:
+        """Whether a line per interval is what there is to see."""
+        return self._feed.live and not (self._list.alive or self._as_json or self._verbose)
+
+    def _end(self) -> None:
+        """Show what came since the last look."""
+        if self._list.alive:
+            self._draw()
+        elif self._logs:
             self._say()
 
     def _draw(self) -> None:
@@ -253,7 +265,7 @@ class View:
         seconds = max(SYSTEM_CLOCK.monotonic() - self._begun, 0.001)
         totals = self.totals
         if totals is None or session is None:
-            ui.note(f"Nothing was sent. {self._watch.rounds:,} rounds were read.", "green")
+            ui.note(f"A dry run: nothing was sent. Rounds read: {self._watch.rounds:,}.", "green")
             return
         counted = (
             (self._watch.unchanged, "unchanged"),
@@ -261,9 +273,9 @@ class View:
             (self._watch.refused, "refused"),
             (streaming.replaced, "replaced by newer ones"),
         )
+        pace = f"in {_span(seconds)} ({totals.sent / seconds:,.0f}/s)"
         ui.note(
-            f"{'Interrupted. ' if interrupted else ''}"
-            f"Sent {totals.sent:,} quotes in {_span(seconds)} ({totals.sent / seconds:,.0f}/s)"
+            f"{'Interrupted. ' if interrupted else ''}Sent {totals.sent:,} quotes {pace}"
             + "".join(f", {number:,} {what}" for number, what in counted if number)
             + f" to {session.place}.",
             "green",

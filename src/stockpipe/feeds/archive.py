@@ -8,8 +8,9 @@ processor archives them once more, under new sequence numbers: queries count one
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 FORMS = "archive:2022-03-14, archive:2022-03-14..2022-03-18 or archive:3d (days, h or m until now)"
 PARALLEL_READS = 8
+DAYS_AHEAD = 3
+"""Days that are in memory besides the one that is being sent."""
 READ_BUDGET_S = 60.0
 LATEST = "9999"
 """Above every timestamp: an archive is read to its end, quotes of a clock ahead included."""
@@ -168,8 +171,8 @@ class Archive:
 class ArchiveFeed:
     """The archived quotes of a period, in time order across symbols; each keeps its label.
 
-    ``speed`` is a factor on their own pace, None for as fast as it goes. Days are read one after
-    the other, which also is why there is no total and no identity: both would take all of them.
+    ``speed`` is a factor on their own pace, None for as fast as it goes. Days are read a few
+    at a time, which also is why there is no total and no identity: both would take all of them.
     Raises :class:`FeedError` where the archive holds nothing of what is asked.
     """
 
@@ -202,8 +205,7 @@ class ArchiveFeed:
 
     def _read(self) -> Iterator[Round]:
         none = True
-        for day in self._days:
-            quotes = self._archive.quotes(day, self._symbols, self._clock)
+        for quotes in self._each_day():
             # By itself, so that its last round is out before the next day can fail.
             for taken in rounds_of(quote for quote in quotes if self._period.covers(quote)):
                 none = False
@@ -215,6 +217,20 @@ class ArchiveFeed:
                 hint=f"It was looked for in {len(self._days)} days, "
                 f"{self._days[0]} to {self._days[-1]}.",
             )
+
+    def _each_day(self) -> Iterator[list[Quote]]:
+        """The days' quotes in turn, the next few being read meanwhile."""
+        pool = ThreadPoolExecutor(DAYS_AHEAD)
+        coming: deque[Future[list[Quote]]] = deque()
+        try:
+            for day in self._days:
+                coming.append(pool.submit(self._archive.quotes, day, self._symbols, self._clock))
+                if len(coming) > DAYS_AHEAD:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def parse_period(text: str, now: datetime) -> Period:

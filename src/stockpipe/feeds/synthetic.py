@@ -87,11 +87,11 @@ class SyntheticFeed:
         speed: float | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._symbols, self._seed, self._rounds = tuple(symbols), seed, rounds
+        self.symbols, self._seed, self._rounds = tuple(symbols), seed, rounds
         self._speed, self._clock = speed, clock
         # 0 asks for every tick, and here are none; a timestamp shows no less than a millisecond.
         self._step = timedelta(seconds=max(interval_s or 1.0, 0.001))
-        self.total: int | None = rounds and rounds * len(self._symbols)
+        self.total: int | None = rounds and rounds * len(self.symbols)
         if rounds and speed != 1 and rounds > (clock.now() - START) // self._step:
             raise UsageError(
                 f"{rounds:,} rounds from {START:%Y-%m-%d} on would reach into the future.",
@@ -105,7 +105,7 @@ class SyntheticFeed:
 
     def _made(self, moments: Iterator[datetime]) -> Iterator[Round]:
         """A round for each moment."""
-        walks = [(symbol, walk(self._seed, symbol)) for symbol in self._symbols]
+        walks = [(symbol, walk(self._seed, symbol)) for symbol in self.symbols]
         today, closes, prices = "", dict[str, int](), dict[str, int]()
         notices: tuple[str, ...] = (f"Made-up prices of seed {self._seed}, labelled {SYNTHETIC}.",)
         for moment in islice(moments, self._rounds):

@@ -15,6 +15,9 @@ NOT_LIVE = frozenset({None, "replay", "synthetic"})
 """Labels that say nothing of the present; every other one is a live source's, ours or not."""
 
 
+NAMED = 5
+
+
 def refuse_mixing(aws: Aws, symbols: Iterable[str]) -> None:
     """Raise :class:`UsageError` where the newest record of a symbol is a live quote.
 
@@ -29,7 +32,12 @@ def refuse_mixing(aws: Aws, symbols: Iterable[str]) -> None:
     ]
     if live:
         raise UsageError(
-            f"{', '.join(live)} {'has' if len(live) == 1 else 'have'} live quotes here; replayed "
+            f"{_listed(live)} {'has' if len(live) == 1 else 'have'} live quotes here; replayed "
             "or made-up ones among them would make averages and alerts that never were.",
             hint="Use another stack (--stack play), or say --mix.",
         )
+
+
+def _listed(symbols: list[str]) -> str:
+    more = f" and {len(symbols) - NAMED:,} more" if len(symbols) > NAMED else ""
+    return ", ".join(symbols[:NAMED]) + more

@@ -33,7 +33,7 @@ def load(file: Path) -> int:
         found = json.loads(file.read_text("utf-8"))["position"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return 0
-    return found if isinstance(found, int) and found > 0 else 0
+    return found if type(found) is int and found > 0 else 0
 
 
 class Progress:

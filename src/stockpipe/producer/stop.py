@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import queue
 
 from stockpipe.domain.clock import SystemClock
 
@@ -18,23 +18,36 @@ class StoppableClock(SystemClock):
     """
 
     def __init__(self) -> None:
-        self._stop = threading.Event()
+        self._stopped = False
+        # Not an Event: a handler that sets one blocks for ever where the thread that it interrupts
+        # is about to wait for it. https://docs.python.org/3/library/queue.html#simplequeue-objects
+        self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def stop(self) -> None:
-        self._stop.set()
+        self._stopped = True
+        self._stop.put(None)
 
     @property
     def stopped(self) -> bool:
-        return self._stop.is_set()
+        return self._stopped
 
     def sleep(self, seconds: float) -> None:
         """Wait; raises :class:`Stopped` when stopped before or meanwhile."""
-        if self._stop.wait(max(0.0, seconds)):
+        if self._waited(seconds):
             raise Stopped
 
     def pause(self, seconds: float) -> None:
         """Wait, at most until stopped; once that is so, wait all the same: for a last attempt."""
-        if self._stop.is_set():
+        if self._stopped:
             super().sleep(seconds)
         else:
-            self._stop.wait(seconds)
+            self._waited(seconds)
+
+    def _waited(self, seconds: float) -> bool:
+        """Out: whether it was stopped before or meanwhile."""
+        try:
+            self._stop.get(timeout=max(0.0, seconds))
+        except queue.Empty:
+            return self._stopped
+        self._stop.put(None)  # for whoever else waits
+        return True

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import closing
-from typing import Protocol, cast
+from contextlib import ExitStack
+from typing import Protocol
 
 from stockpipe.domain.quote import Quote
 from stockpipe.errors import FeedError, StockpipeError
@@ -21,8 +21,9 @@ LINGER_S = 0.05
 """How long a tick waits for others to share its request."""
 GRACE_S = 10.0
 """How long after a stop what was read may still take to be sent."""
+READER_END_S = 2.0
+"""How long after a stop the feed may still take to bring what it is about to."""
 _LOOK_S = 0.2
-_READER_END_S = 2.0
 
 
 class Sink(Protocol):
@@ -92,7 +93,7 @@ class Streaming:
         finally:
             self._clock.stop()
             # One that hangs in a request of its own is left behind: it is a daemon.
-            reader.join(_READER_END_S)
+            reader.join(_LOOK_S)
         if isinstance(self._failure, StockpipeError):
             raise self._failure
         if self._failure:
@@ -110,8 +111,9 @@ class Streaming:
             if self._duration_s is not None and now - begun >= self._duration_s:
                 self._clock.stop()
             if self._clock.stopped:
-                self._buffer.close()
-                stopped_s = stopped_s or now
+                stopped_s = now if stopped_s is None else stopped_s
+                if now - stopped_s >= READER_END_S:
+                    self._buffer.close()
                 if now - stopped_s >= GRACE_S:
                     return
             wait_s = 0.0 if self._sink.unsent else _LOOK_S
@@ -125,15 +127,19 @@ class Streaming:
         """The reader's thread."""
         number = 0
         try:
-            # A generator, closed here so that its sockets and files are.
-            with closing(cast("_Generator", self._feed.rounds())) as rounds:
+            with ExitStack() as stack:
+                rounds = self._feed.rounds()
+                # A generator is closed here, so that its sockets and files are.
+                if close := getattr(rounds, "close", None):
+                    stack.callback(close)
                 for taken in rounds:
                     self._check(taken)
                     self._keep(taken.quotes)
                     self._on_round(taken)
                     self._buffer.put(taken.quotes)
                     number += bool(taken.quotes or taken.unchanged)
-                    if number == self._rounds:
+                    # A feed that never waits hears of a stop only here.
+                    if number == self._rounds or self._clock.stopped:
                         break
         except Stopped:
             pass
@@ -153,11 +159,3 @@ class Streaming:
                     f"the feed says {self._feed.source!r}.",
                     hint="docs/feeds.md: every quote carries its feed's label.",
                 )
-
-
-class _Generator(Protocol):
-    def __iter__(self) -> _Generator: ...
-
-    def __next__(self) -> Round: ...
-
-    def close(self) -> None: ...

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -44,6 +46,8 @@ def counting(what: str, total: int | None) -> Iterator[Any]:
         TimeElapsedColumn(),
         console=err,
         transient=True,
+        # Data in a file or pipe stays there: rich would print it on the terminal of stderr.
+        redirect_stdout=sys.stdout.isatty(),
     )
     with progress:
         task = progress.add_task(what, total=total)
@@ -146,13 +150,21 @@ class Board:
 
 
 class Watchlist:
-    """A line per symbol that is redrawn in place, and a line of totals below; nothing in a pipe."""
+    """A line per symbol that is redrawn in place, and a line of totals below; nothing in a pipe.
+
+    ``spare``: the columns that a narrow terminal does without, the first one first.
+    """
 
     KEPT_FREE = 5
     """Lines of the terminal for the head, the totals and what was said before."""
 
-    def __init__(self, *columns: str, right: Collection[str] = ()) -> None:
-        self._columns, self._right = columns, right
+    GAP = 2
+    """Spaces between two columns."""
+
+    def __init__(
+        self, *columns: str, right: Collection[str] = (), spare: Sequence[str] = ()
+    ) -> None:
+        self._columns, self._right, self._spare = columns, right, spare
         self._live: Live | None = None
 
     def __enter__(self) -> Watchlist:
@@ -173,13 +185,28 @@ class Watchlist:
         """Redraw: each row its cells and a style; what the terminal has no line for is counted."""
         if self._live is None:
             return
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        for column in self._columns:
+        table = Table(box=None, pad_edge=False, padding=(0, self.GAP, 0, 0), header_style="dim")
+        room = max(1, err.height - self.KEPT_FREE)
+        kept = self._fitting([cells for cells, _ in rows[:room]])
+        for index in kept:
+            column = self._columns[index]
             justify: Any = "right" if column in self._right else "left"
             table.add_column(column, justify=justify, no_wrap=True)
-        room = max(1, err.height - self.KEPT_FREE)
         for cells, style in rows[:room]:
-            table.add_row(*map(Text, cells), style=style)
+            table.add_row(*(Text(cells[index]) for index in kept), style=style)
         if len(rows) > room:
             footer = f"and {len(rows) - room:,} more   {footer}"
         self._live.update(Group(table, Text(footer, style="dim")), refresh=True)
+
+    def _fitting(self, rows: Sequence[Sequence[str]]) -> list[int]:
+        """Which columns there is width for: a whole price is worth more than a piece of each."""
+        widths = [
+            max(map(cell_len, column)) + self.GAP
+            for column in zip(self._columns, *rows, strict=True)
+        ]
+        kept = list(range(len(self._columns)))
+        for column in self._spare:
+            if sum(widths[index] for index in kept) - self.GAP <= err.width:
+                break
+            kept.remove(self._columns.index(column))
+        return kept
