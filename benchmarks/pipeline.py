@@ -26,7 +26,8 @@ from stockpipe.config import Settings
 from stockpipe.domain.clock import SYSTEM_CLOCK
 from stockpipe.domain.exact import moment_text
 from stockpipe.domain.quote import Quote
-from stockpipe.domain.signals import Reading, crossings
+from stockpipe.domain.rules.crossover import crossings
+from stockpipe.domain.signals import Reading
 from stockpipe.feeds.csv_bars import read_csv
 from stockpipe.infra.apply import apply
 from stockpipe.infra.blueprint import blueprint

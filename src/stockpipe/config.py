@@ -18,12 +18,20 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    ValidationError,
+)
 
 from stockpipe.domain.exact import InvalidQuote
 from stockpipe.domain.names import STACK_RULE, valid_stack
 from stockpipe.domain.quote import parse_symbol
-from stockpipe.domain.rules import DEFAULT_RULES, CrossoverRule, InvalidRule, parse_rules
+from stockpipe.domain.rules import DEFAULT_RULES, InvalidRule, Rule, parse_rules
 from stockpipe.errors import ConfigError
 
 ENV_PREFIX = "STOCKPIPE_"
@@ -176,7 +184,7 @@ class Settings(BaseModel):
         Decimal(5), gt=0, lt=1000, decimal_places=6, description="|change| above it is an anomaly"
     )
     notify_max_age: Annotated[float, BeforeValidator(_duration)] | Literal["off"] = Field(
-        3600.0, description="older crossings are recorded as muted; off publishes all of them"
+        3600.0, description="older signals are recorded as muted; off publishes all of them"
     )
     batch_size: int = Field(500, ge=1, le=1000, description="records per invocation, at most")
     stream_mode: Literal["on-demand", "provisioned"] = Field(
@@ -221,7 +229,7 @@ class Settings(BaseModel):
     permissions_boundary: str | None = Field(
         None, pattern=r"^arn:aws[a-z-]*:iam::\d{12}:policy/.+", description="ARN for both roles"
     )
-    rules: Annotated[tuple[CrossoverRule, ...], BeforeValidator(_rules)] = Field(
+    rules: Annotated[tuple[InstanceOf[Rule], ...], BeforeValidator(_rules)] = Field(
         DEFAULT_RULES, description="what is alerted: [[rules]] tables"
     )
 

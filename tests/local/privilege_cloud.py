@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,8 @@ from stockpipe_cli import Cli, Result
 
 from stockpipe.aws import Endpoint
 from stockpipe.domain.names import Names
-from stockpipe.domain.signals import Reading, crossings
+from stockpipe.domain.rules.crossover import crossings
+from stockpipe.domain.signals import Reading
 from stockpipe.feeds.csv_bars import read_csv
 from stockpipe.functions.sweep import EVENT
 from stockpipe.infra.operators import OPERATORS
@@ -114,7 +116,7 @@ class Cloud:
             "AWS_SESSION_TOKEN": keys["SessionToken"],
             "STOCKPIPE_TARGET": "aws",
             "STOCKPIPE_REGION": REGION,
-            "PYTHONPATH": str(self.cli.home),
+            "PYTHONPATH": before_all_others(self.cli.home),
             recorded_calls.CALLER: operator,
         }
 
@@ -130,7 +132,8 @@ class Cloud:
 
     def run(self, operator: str, *arguments: str, code: int | None = 0) -> Result:
         """The command as this operator, as if this were AWS."""
-        return self.cli(*arguments, env=self.environment(operator), code=code)
+        # Cold: only a Python that starts there writes down what it calls.
+        return self.cli(*arguments, env=self.environment(operator), code=code, cold=True)
 
     def judged(self) -> set[Entry]:
         """What was judged, with the role's name for its session's ARN."""
@@ -147,12 +150,20 @@ class Cloud:
         return {(roles.get(caller, caller), operation) for caller, operation in found}
 
 
+def before_all_others(directory: Path) -> str:
+    """PYTHONPATH with this directory first; it stays as it is where it has it already."""
+    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join(
+        [str(directory), *(one for one in others if one and one != str(directory))]
+    )
+
+
 @contextlib.contextmanager
 def recording(home: Path) -> Iterator[Cloud]:
     """A cloud with its operators, who may do nothing yet."""
     with cleaned(home), pytest.MonkeyPatch.context() as environment:
         shutil.copy(recorded_calls.__file__, home / "sitecustomize.py")
-        environment.setenv("PYTHONPATH", str(home))  # of the server, and so of the functions
+        environment.setenv("PYTHONPATH", before_all_others(home))  # of server and functions
         places = Places(home)
         places.make()
         places.ledger.touch()
@@ -174,11 +185,13 @@ def live(cloud: Cloud) -> None:
     cloud.run("provision", "provision", "--yes")
     leave_an_alert_that_turns_around(cloud)
     cloud.run("produce", "stream", "--source", "replay:sample", "--speed", "max")
+    cloud.cli.settle()  # the archive is written by then
     cloud.run("produce", "stream", "--source", "archive:2008-07-01..2008-07-10")
     cloud.root("kinesis").put_record(StreamName=NAMES.stream, Data=b"no quote", PartitionKey="X")
     cloud.cli.settle()
     cloud.root("lambda").invoke(FunctionName=NAMES.trend_function, Payload=json.dumps(EVENT))
     interrupt_a_query(cloud)
+    let_people_come_and_go(cloud)
     for arguments in (
         ("tail", "--no-follow"),
         ("tail", "AAPL", "--no-follow", "--anomalies"),
@@ -186,6 +199,7 @@ def live(cloud: Cloud) -> None:
         ("query", "--sql", "SELECT count(*) FROM stock_data_table WHERE day > '2009-01-01'"),
         ("alerts", "history"),
         ("alerts", "history", "AAPL"),
+        ("alerts", "subscribers"),
         ("provision", "--plan"),
         ("teardown", "--plan"),
     ):
@@ -227,6 +241,20 @@ def leave_an_alert_that_turns_around(cloud: Cloud) -> None:
     facts |= {"timestamp": first.timestamp, "rule": "crossover-5-20", "status": "sent"}
     item = {name: {"S": value} for name, value in facts.items()}
     cloud.root("dynamodb").put_item(TableName=NAMES.alerts_table, Item=item)
+
+
+def let_people_come_and_go(cloud: Cloud) -> None:
+    """Somebody is told, of more, and no more; a queue as well; and all are sent a test."""
+    cloud.root("sqs").create_queue(QueueName="alerts")
+    person = ("--email", "three@example.com")
+    for arguments in (
+        ("subscribe", *person, "--symbol", "AAPL"),
+        ("subscribe", *person, "--symbol", "MSFT"),
+        ("subscribe", "--sqs", "alerts"),
+        ("test",),
+        ("unsubscribe", "three@example.com", "alerts"),
+    ):
+        cloud.run("alerts", "alerts", *arguments)
 
 
 def interrupt_a_query(cloud: Cloud) -> None:

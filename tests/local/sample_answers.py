@@ -6,7 +6,8 @@ from typing import Any
 
 from stockpipe_cli import Cli
 
-from stockpipe.domain.signals import Reading, crossings
+from stockpipe.domain.rules.crossover import crossings
+from stockpipe.domain.signals import Reading
 from stockpipe.feeds.csv_bars import read_csv
 
 

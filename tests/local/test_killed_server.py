@@ -17,7 +17,8 @@ from stockpipe_cli import Cli
 from real_bars import real_bars
 from stockpipe.config import Settings
 from stockpipe.domain.quote import Quote
-from stockpipe.domain.signals import Reading, crossings
+from stockpipe.domain.rules.crossover import crossings
+from stockpipe.domain.signals import Reading
 from stockpipe.infra.apply import apply
 from stockpipe.infra.blueprint import blueprint
 from stockpipe.infra.plan import plan_provision

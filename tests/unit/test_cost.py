@@ -15,10 +15,13 @@ from stockpipe.config import Settings
 from stockpipe.domain.alerts import Alert
 from stockpipe.domain.clock import SYSTEM_CLOCK
 from stockpipe.domain.exact import to_micro
+from stockpipe.domain.messages import short
 from stockpipe.domain.names import Names
 from stockpipe.domain.quote import parse_quote, quote_json
-from stockpipe.domain.rules import CrossoverRule
-from stockpipe.domain.signals import GOLDEN, Crossing, Reading, crossings
+from stockpipe.domain.rules import CrossoverRule, MoveRule, SpikeRule
+from stockpipe.domain.rules.crossover import crossings
+from stockpipe.domain.rules.history import reading_of
+from stockpipe.domain.signals import GOLDEN, Reading, Signal
 from stockpipe.functions import process, trend
 from stockpipe.functions.batch import SEQ_WIDTH, Arrived
 from stockpipe.functions.table import item_of
@@ -42,7 +45,7 @@ QUOTE = parse_quote(RECORD, arrived_at=NOW)
 ALERT = Alert(
     "AAPL",
     "crossover-5-20",
-    Crossing(QUOTE.timestamp, GOLDEN, QUOTE.price, 151_750_001, 151_650_001),
+    Signal(reading_of(QUOTE), GOLDEN, 151_750_001, 151_650_001),
 )
 
 
@@ -151,13 +154,17 @@ def test_alerts_are_paid_for_each_recipient() -> None:
     assert abs(two["emails"] - 2 * one["emails"]) < Decimal("0.0001")
     texted = estimate(settings(sms=["+15550100"]), month())
     parts = next(line.quantity for line in texted.lines if line.price is PRICES["sms-parts"])
-    assert abs(parts - 2 * texted.workload.alerts) < 1
+    assert abs(parts - texted.workload.alerts) < 1
 
 
 def test_rules_for_some_symbols_alert_for_those_only() -> None:
-    every = Workload(settings(), month(4)).alerts
-    rules = (CrossoverRule(symbols=frozenset({"AAPL"})),)
-    assert Workload(settings(rules=rules), month(4)).alerts == every / 4
+    made = (CrossoverRule, MoveRule, SpikeRule)
+    for rule in made:
+        every, some = (
+            Workload(settings(rules=(rule(symbols=symbols),)), month(4)).alerts
+            for symbols in (frozenset[str](), frozenset({"AAPL"}))
+        )
+        assert some == every / 4 > 0
 
 
 def test_market_hours_leave_what_is_paid_by_the_hour_and_shrink_the_rest() -> None:
@@ -330,8 +337,7 @@ def test_the_assumed_sizes_are_those_of_a_real_quote_and_alert() -> None:
     }
     for assumed, real in measured.items():
         assert 0.9 * assumed <= real <= 1.1 * assumed
-    assert len(ALERT.text) <= 160 * workload.SMS_PARTS
-    assert len(ALERT.text) > 160 * (workload.SMS_PARTS - 1)
+    assert len(short(ALERT)) <= 140 * workload.SMS_PARTS
 
 
 def test_the_assumed_metrics_and_log_lines_are_those_of_the_functions(

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from conftest import SHARED
 from stockpipe.domain.exact import normalise_timestamp, to_micro
 from stockpipe.domain.indicators import SmaPair
-from stockpipe.domain.signals import Reading, crossings
+from stockpipe.domain.rules.crossover import crossings
+from stockpipe.domain.signals import Reading
 
 BARS = sorted(SHARED.glob("bars/*.csv.gz"))
 

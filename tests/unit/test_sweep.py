@@ -11,15 +11,17 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 from stores import THROTTLED, Table, Topic, refused
 
+from stockpipe.domain import messages
 from stockpipe.domain.alerts import Alert
 from stockpipe.domain.clock import SystemClock
 from stockpipe.domain.exact import moment_text
-from stockpipe.domain.signals import DEATH, GOLDEN, Crossing
+from stockpipe.domain.signals import DEATH, GOLDEN, Reading, Signal
 from stockpipe.functions.alerts import LEASE_S, AlertBook
 from stockpipe.functions.pending import alert_of
 from stockpipe.functions.sweep import OUT_OF_TIME, Sweeper, Swept, summary
 
 NOW = datetime(2022, 3, 14, 20, 0, tzinfo=UTC)
+THAT_DAY = ("2022-03-14T00:00:00.000Z", "2022-03-15T00:00:00.000Z")
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
 
@@ -47,7 +49,7 @@ def alert(symbol: str = "AAPL", kind: str = GOLDEN, at: str = "19:50") -> Alert:
 
 
 def alert_of_time(symbol: str, timestamp: str, kind: str = GOLDEN) -> Alert:
-    crossing = Crossing(timestamp, kind, 150_000_000, 149_500_001, 149_499_999)
+    crossing = Signal(Reading(timestamp, 150_000_000), kind, 149_500_001, 149_499_999)
     return Alert(symbol, "crossover-5-20", crossing)
 
 
@@ -100,7 +102,7 @@ class Stack:
 
     def left_behind(self, one: Alert) -> None:
         """Claimed when its quote was young, and pending ever since."""
-        now, self.clock.moment = self.clock.moment, datetime.fromisoformat(one.crossing.timestamp)
+        now, self.clock.moment = self.clock.moment, datetime.fromisoformat(one.signal.timestamp)
         self.crash(one)
         self.clock.moment = now
 
@@ -137,7 +139,9 @@ def test_a_crashed_claim_is_sent_exactly_once(stack: Stack) -> None:
     assert stack.sweep().settled == {}
     assert stack.book.settle(alert()) == "known"  # its record comes back as well
     assert stack.statuses() == {"AAPL": "sent"}
-    assert [message["Message"] for message in stack.topic.messages] == [alert().text]
+    assert [message["Message"] for message in stack.topic.messages] == [
+        messages.by_protocol(alert())
+    ]
 
 
 def test_what_is_sent_is_what_was_claimed(stack: Stack) -> None:
@@ -207,7 +211,7 @@ def test_one_that_changed_between_finding_and_claiming_is_not_touched(
 def test_one_that_was_superseded_stays_so(stack: Stack) -> None:
     stack.crash(alert())
     stack.lease_ends()
-    stack.book.supersede("AAPL", "crossover-5-20", "2022-03-14", "2022-03-15", set())
+    stack.book.supersede("AAPL", "crossover-5-20", *THAT_DAY, set())
 
     stack.sweep()
 
@@ -233,7 +237,7 @@ def test_one_whose_quote_has_become_old_is_muted(
 
 def test_one_that_was_sent_before_it_was_superseded_is_not_sent_again(stack: Stack) -> None:
     stack.book.settle(alert())
-    stack.book.supersede("AAPL", "crossover-5-20", "2022-03-14", "2022-03-15", set())
+    stack.book.supersede("AAPL", "crossover-5-20", *THAT_DAY, set())
     # True again, and the function ends between the claim and the mark.
     stack.alerts.fault = lambda operation, request: (
         Crash() if ":sent" in request.get("ExpressionAttributeValues", {}) else None
@@ -309,7 +313,7 @@ def test_nothing_pending_is_no_age(stack: Stack) -> None:
 def test_it_counts_anew_when_an_alert_becomes_true_again(stack: Stack) -> None:
     stack.crash(alert())
     stack.clock.sleep(600)
-    stack.book.supersede("AAPL", "crossover-5-20", "2022-03-14", "2022-03-15", set())
+    stack.book.supersede("AAPL", "crossover-5-20", *THAT_DAY, set())
     stack.clock.sleep(600)
     stack.crash(alert())
     stack.clock.sleep(10)

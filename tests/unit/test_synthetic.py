@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from stockpipe.domain.exact import moment_text, parse_moment
 from stockpipe.domain.quote import Quote, parse_quote, quote_json
-from stockpipe.domain.signals import Reading, crossings
+from stockpipe.domain.rules.crossover import crossings
+from stockpipe.domain.signals import Reading
 from stockpipe.errors import UsageError
 from stockpipe.feeds.base import Request, Round
 from stockpipe.feeds.synthetic import (

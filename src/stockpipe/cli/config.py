@@ -130,10 +130,10 @@ def _commented_file() -> str:
             continue
         value = getattr(defaults, name)
         lines += [f"# {field.description}", f"# {name} = {_toml(name, value)}", ""]
-    lines += ["# What is alerted: one table per rule.", "# [[rules]]"]
-    lines += [
-        f"# {key} = {_toml(key, value)}" for key, value in DEFAULT_RULES[0].as_table().items()
-    ]
+    lines.append("# What is alerted: one table per rule.")
+    for rule in DEFAULT_RULES:
+        lines.append("# [[rules]]")
+        lines += [f"# {key} = {_toml(key, value)}" for key, value in rule.as_table().items()]
     return "\n".join(lines) + "\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,7 +75,7 @@ def demo(
     ui.note_markup("\n[bold]Still running[/]  the embedded cloud, with the stack demo in it. Try:")
     for command, what in (
         (f"{program} tail --stack {STACK} -n 5 --no-follow", "the newest records"),
-        (f"{program} alerts history --stack {STACK}", "every crossing that was alerted"),
+        (f"{program} alerts history --stack {STACK}", "everything that was alerted"),
         (f"{program} query top-movers -p by=loss --stack {STACK}", "your own question"),
         (f"{program} status --stack {STACK}", "is all of it healthy?"),
         (f"{program} teardown --stack {STACK}", "remove all of it and stop"),
@@ -169,11 +170,13 @@ class _Streamed:
         sending.join()
         if self._failure:
             raise self._failure[0]
-        golden = sum(alert["kind"] == "golden" for alert in self._alerts.values())
+        kinds = Counter(alert["kind"] for alert in self._alerts.values())
+        crossings = kinds["golden"] + kinds["death"]
         return (
             f"   {self._sender.totals.sent:,} quotes sent, {len(self._stored):,} records stored, "
-            f"{self._anomalies:,} anomalies flagged,\n   {len(self._alerts):,} crossings alerted "
-            f"through SNS, each once ({golden} golden, {len(self._alerts) - golden} death)."
+            f"{self._anomalies:,} anomalies flagged,\n   {crossings:,} crossings "
+            f"({kinds['golden']} golden, {kinds['death']} death) and {kinds['move']} daily moves "
+            "alerted through SNS, each once."
         )
 
     def _send(self) -> None:
@@ -186,16 +189,19 @@ class _Streamed:
     def _watch(self, board: ui.Board) -> None:
         from stockpipe.domain.alerts import SENT
         from stockpipe.domain.clock import SYSTEM_CLOCK
-        from stockpipe.domain.signals import Reading, crossings
+        from stockpipe.domain.rules.history import reading_of, signals
+        from stockpipe.domain.signals import Reading
         from stockpipe.operate.alerts import history
 
         readings: dict[str, list[Reading]] = {}
         for quote in self._quotes:
-            readings.setdefault(quote.symbol, []).append(Reading(quote.timestamp, quote.price))
+            readings.setdefault(quote.symbol, []).append(reading_of(quote))
         expected = sum(
-            len(crossings(series, rule.fast, rule.slow))
-            for series in readings.values()
+            1
+            for symbol, series in readings.items()
             for rule in self._session.settings.rules
+            if rule.covers(symbol)
+            for _ in signals(rule, series)
         )
         deadline = SYSTEM_CLOCK.monotonic() + SETTLE_BUDGET_S
         for rows in self._follower.follow():
@@ -219,7 +225,7 @@ class _Streamed:
             if SYSTEM_CLOCK.monotonic() > deadline:
                 raise StockpipeError(
                     f"After {SETTLE_BUDGET_S:.0f} s {len(self._stored):,} of {total:,} records "
-                    f"are stored and {len(self._alerts)} of {expected} crossings alerted.",
+                    f"are stored and {len(self._alerts)} of {expected} signals alerted.",
                     hint=f"See what it says: {ui.program()} local logs",
                 )
 
@@ -242,6 +248,8 @@ class _Streamed:
 
     @staticmethod
     def _alert(board: ui.Board, alert: Record) -> None:
+        if alert["kind"] not in ("golden", "death"):
+            return  # the anomaly is shown already
         golden = alert["kind"] == "golden"
         board.add(
             "Golden and death crosses",

@@ -74,8 +74,8 @@ def root(
 
 
 for _command in (
-    "demo", "provision", "stream", "tail", "query", "alerts", "status", "cost", "local", "config",
-    "teardown",
+    "demo", "provision", "stream", "tail", "query", "alerts", "backtest", "status", "cost",
+    "local", "config", "teardown",
 ):  # fmt: skip
     importlib.import_module(f"stockpipe.cli.{_command}").register(app)
 

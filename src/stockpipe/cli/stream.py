@@ -130,7 +130,7 @@ def stream(
             feed,
             every_s,
             chosen,
-            needed=max((rule.slow for rule in settings.rules), default=0),
+            needed=max((rule.lead for rule in settings.rules if rule.bar_s is None), default=0),
             verbose=options(ctx).verbose,
             as_json=json,
             progress=progress,

@@ -1,75 +1,80 @@
-"""What an alert is called, what it says, and the states it passes through."""
+"""What an alert is called, what is stored of it, and the states it passes through."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from stockpipe.domain.exact import price_text
-from stockpipe.domain.signals import GOLDEN, Crossing
+from stockpipe.domain.exact import price_text, to_micro
+from stockpipe.domain.signals import Reading, Signal
 
 PENDING = "pending"
 """Claimed by a function that is about to publish it, until its lease ends."""
 SENT = "sent"
 MUTED = "muted"
-"""Recorded, not published: its quote was older than ``notify_max_age``."""
+"""Recorded, not published: its quote was older than ``notify_max_age``, or it came within the
+cooldown of another alert."""
 SUPERSEDED = "superseded"
-"""A late reading changed the averages; the crossing is no longer there."""
+"""A late or changed reading made it wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One crossing of one symbol by one rule. Prices in micro-units."""
+    """One signal of one symbol by the rule of this name."""
 
     symbol: str
     rule: str
-    crossing: Crossing
+    signal: Signal
 
     @property
     def id(self) -> str:
         """The range key: deriving it again from the same data finds the same alert."""
-        return f"{self.crossing.timestamp}#{self.rule}"
-
-    @property
-    def subject(self) -> str:
-        return f"Stock Alert: {self.symbol}"
-
-    @property
-    def text(self) -> str:
-        """The message, its first line alone enough to act on."""
-        crossing = self.crossing
-        trend = (
-            f"{self.symbol} is in an Uptrend! Consider a buy opportunity."
-            if crossing.kind == GOLDEN
-            else f"{self.symbol} is in a Downtrend! Consider selling."
-        )
-        return "\n".join(
-            (
-                trend,
-                "",
-                f"Price: {price_text(crossing.price)}",
-                f"Fast average: {price_text(crossing.sma_fast)}",
-                f"Slow average: {price_text(crossing.sma_slow)}",
-                f"Time of the quote: {crossing.timestamp}",
-                f"Rule: {self.rule}",
-                "",
-                "An observation of past prices, not investment advice.",
-            )
-        )
+        return f"{self.signal.occasion}#{self.rule}"
 
     @property
     def attributes(self) -> dict[str, str]:
         """What subscription filters can match on."""
-        return {"symbol": self.symbol, "signal": self.crossing.kind, "rule": self.rule}
+        return {"symbol": self.symbol, "signal": self.signal.kind, "rule": self.rule}
 
     def facts(self) -> dict[str, Any]:
-        """The stored description: numbers as decimal text."""
-        crossing = self.crossing
-        return {
+        """The stored description: numbers as decimal text, what does not apply left out."""
+        signal, reading = self.signal, self.signal.reading
+        facts = {
             "rule": self.rule,
-            "kind": crossing.kind,
-            "timestamp": crossing.timestamp,
-            "price": price_text(crossing.price),
-            "sma_fast": price_text(crossing.sma_fast),
-            "sma_slow": price_text(crossing.sma_slow),
+            "kind": signal.kind,
+            "timestamp": signal.timestamp,
+            "price": price_text(signal.price),
+            "previous_close": price_text(reading.previous_close),
+            "sma_fast": price_text(signal.sma_fast),
+            "sma_slow": price_text(signal.sma_slow),
+            "level": price_text(signal.level),
+            "sigmas": signal.sigmas,
+            "utc_offset_s": str(reading.utc_offset_s) if reading.utc_offset_s else None,
         }
+        return {name: value for name, value in facts.items() if value is not None}
+
+
+def alert_from(symbol: str, facts: dict[str, str]) -> Alert:
+    """The alert that :meth:`Alert.facts` describes; what else there is, is ignored.
+
+    Raises KeyError, ValueError, or InvalidQuote for a price that is none.
+    """
+
+    def price(name: str) -> int | None:
+        return to_micro(facts[name], name) if name in facts else None
+
+    reading = Reading(
+        facts["timestamp"],
+        to_micro(facts["price"]),
+        price("previous_close"),
+        utc_offset_s=int(facts.get("utc_offset_s", 0)),
+    )
+    signal = Signal(
+        reading,
+        facts["kind"],
+        sma_fast=price("sma_fast"),
+        sma_slow=price("sma_slow"),
+        level=price("level"),
+        sigmas=facts.get("sigmas"),
+    )
+    return Alert(symbol, facts["rule"], signal)

@@ -83,7 +83,11 @@ def normalise_timestamp(text: str, field: str = "timestamp") -> str:
     if not match[1]:
         raise InvalidQuote(field, f"has no time zone (add Z for UTC): {shown(text)}")
     try:
-        normalised = moment_text(datetime.fromisoformat(text).astimezone(UTC))
+        moment = datetime.fromisoformat(text)
+        if len(text) == 20 and match[1] == "Z":  # the usual form, without the way over a zone
+            normalised = f"{text[:10]}T{text[11:19]}.000Z"
+        else:
+            normalised = moment_text(moment.astimezone(UTC))
     except (ValueError, OverflowError):
         raise InvalidQuote(field, f"is no date and time: {shown(text)}") from None
     if normalised < EARLIEST:

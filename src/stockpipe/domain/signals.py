@@ -1,71 +1,68 @@
-"""Crossovers: where the fast average changes sides of the slow one.
-
-Let d = SMA_fast - SMA_slow over the last readings of one symbol in timestamp order. A **golden
-cross** is d > 0 where the last non-zero d was < 0; a **death cross** is the mirror. Zeros change
-nothing, the first sign only seeds the state, and fewer than ``slow`` readings say nothing. So
-signals alternate, "equal, then above" fires once and a touch never fires twice.
-"""
+"""What rules look at and what they find: readings in, signals out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import NamedTuple
 
-from stockpipe.domain.indicators import SmaPair
+from stockpipe.domain.exact import decimal_text, divide_half_even, parse_moment
 
-GOLDEN = "golden"
-DEATH = "death"
+GOLDEN, DEATH = "golden", "death"
+MOVE, SPIKE, PRICE = "move", "spike", "price"
+KINDS = (GOLDEN, DEATH, MOVE, SPIKE, PRICE)
 
 
 class Reading(NamedTuple):
-    """A stored quote, as far as signals look: its normalised time and price in micro-units."""
+    """A stored quote, as far as rules look. Prices in micro-units, ``timestamp`` normalised."""
 
     timestamp: str
     price: int
+    previous_close: int | None = None
+    open: int | None = None
+    utc_offset_s: int = 0
+
+    @property
+    def day(self) -> str:
+        """The day at the exchange, ``YYYY-MM-DD``; in UTC where its offset is not known."""
+        if not self.utc_offset_s:
+            return self.timestamp[:10]
+        local = parse_moment(self.timestamp) + timedelta(seconds=self.utc_offset_s)
+        return f"{local:%Y-%m-%d}"
+
+    @property
+    def change_percent(self) -> str | None:
+        """Percent against the previous close, as decimal text of at most 4 places."""
+        if self.previous_close is None:
+            return None
+        difference = self.price - self.previous_close
+        return decimal_text(divide_half_even(difference * 1_000_000, self.previous_close), 4)
 
 
 @dataclass(frozen=True, slots=True)
-class Crossing:
-    """One crossover. ``price`` and both averages in micro-units."""
+class Signal:
+    """What a rule found at a reading.
 
-    timestamp: str
+    ``sma_fast`` and ``sma_slow`` (micro-units) of a crossover; ``level`` (micro-units) of a price
+    rule; ``sigmas``, how many standard deviations the jump of a spike is, as decimal text.
+    """
+
+    reading: Reading
     kind: str
-    price: int
-    sma_fast: int
-    sma_slow: int
-
-
-class CrossoverScan:
-    """The fold over a series: feed readings in time order, get a crossing where there is one."""
-
-    def __init__(self, fast: int, slow: int) -> None:
-        self._pair = SmaPair(fast, slow)
-        self.last_sign = 0
-        """The last non-zero sign of d, 0 before there was one."""
-
-    def push(self, reading: Reading) -> Crossing | None:
-        pair = self._pair
-        pair.push(reading.price)
-        if not pair.ready:
-            return None
-        sign = pair.sign
-        if sign == 0 or sign == self.last_sign:
-            return None
-        previous, self.last_sign = self.last_sign, sign
-        if previous == 0:
-            return None
-        fast, slow = pair.averages
-        kind = GOLDEN if sign > 0 else DEATH
-        return Crossing(reading.timestamp, kind, reading.price, fast, slow)
+    sma_fast: int | None = None
+    sma_slow: int | None = None
+    level: int | None = None
+    sigmas: str | None = None
 
     @property
-    def now(self) -> int | None:
-        """The sign of d at the last reading; None before there are ``slow`` readings."""
-        return self._pair.sign if self._pair.ready else None
+    def timestamp(self) -> str:
+        return self.reading.timestamp
 
+    @property
+    def price(self) -> int:
+        return self.reading.price
 
-def crossings(readings: Iterable[Reading], fast: int, slow: int) -> list[Crossing]:
-    """Every crossover of a series in time order."""
-    scan = CrossoverScan(fast, slow)
-    return [crossing for reading in readings if (crossing := scan.push(reading))]
+    @property
+    def occasion(self) -> str:
+        """What happens once: the reading, or for moves and price levels the exchange's day."""
+        return self.reading.day if self.kind in (MOVE, PRICE) else self.timestamp

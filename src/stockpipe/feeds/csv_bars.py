@@ -6,13 +6,13 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import IO, Any
 
-from stockpipe.domain.exact import InvalidQuote, moment_text
-from stockpipe.domain.quote import Quote, quote_from_fields
+from stockpipe.domain.exact import InvalidQuote, moment_text, normalise_timestamp
+from stockpipe.domain.quote import LATEST_AHEAD, Quote, parse_symbol, quote_from_fields
 from stockpipe.errors import BadRow, FeedError
 from stockpipe.feeds.files import Source, in_time_order, opened
 
@@ -20,6 +20,7 @@ LABEL = "replay"
 """The ``source`` of quotes that were recorded once and are sent again."""
 
 _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,4})?", re.ASCII)
+_SHIFT = tuple(10 ** (6 - places) for places in range(7))
 _PRICES = ("open", "high", "low")
 _REQUIRED = ("symbol", "timestamp", "open", "high", "low", "volume")
 _OPTIONAL = ("previous_close", "utc_offset_s")
@@ -90,8 +91,63 @@ class _Rows:
         self._numbers = [(name, header.index(name)) for name in columns if name in header]
         self._symbol, self._timestamp = header.index("symbol"), header.index("timestamp")
         self._ingested_at = moment_text(read_at) if read_at else None
+        self._latest = moment_text(read_at + LATEST_AHEAD) if read_at else None
+        self._places = [header.index(name) for name in (*_PRICES, self._price)]
+        self._volume = header.index("volume")
+        self._before = header.index("previous_close") if "previous_close" in header else None
+        self._plain = "utc_offset_s" not in header
+        self._symbols: dict[str, str] = {}
 
     def quote(self, line: int, row: list[str]) -> Quote:
+        return self._usual(row) or self._any(line, row)
+
+    def _usual(self, row: list[str]) -> Quote | None:
+        """The quote of a row without anything odd about it, in a quarter of the time; else None.
+
+        What :meth:`_any` would make of it is the same: it judges whatever this leaves.
+        """
+        if len(row) != self._width or not self._plain:
+            return None
+        before = row[self._before] if self._before is not None else ""
+        prices = [found for place in self._places if (found := self._micro(row[place]))]
+        previous_close = self._micro(before) if before else None
+        symbol = self._symbols.get(row[self._symbol])
+        volume = row[self._volume]
+        if (
+            symbol is None
+            or len(prices) < len(self._places)
+            or (before and previous_close is None)
+            or not (volume.isascii() and volume.isdigit() and len(volume) <= 15)
+        ):
+            self._learn(row[self._symbol])
+            return None
+        try:
+            timestamp = normalise_timestamp(row[self._timestamp])
+        except InvalidQuote:
+            return None
+        if self._latest is not None and timestamp > self._latest:
+            return None
+        opened, high, low, price = prices
+        return Quote(
+            symbol, opened, high, low, price, previous_close, int(volume), timestamp,
+            self._ingested_at, LABEL,
+        )  # fmt: skip
+
+    def _learn(self, symbol: str) -> None:
+        with suppress(InvalidQuote):
+            self._symbols[symbol] = parse_symbol(symbol)
+
+    def _micro(self, text: str) -> int | None:
+        """Micro-units of a plain decimal number of up to 11 and 6 digits, above 0."""
+        whole, point, fraction = text.partition(".")
+        digits = whole + fraction
+        if len(whole) > 11 or len(fraction) > 6 or not (digits.isascii() and digits.isdigit()):
+            return None
+        if not whole or (point and not fraction):
+            return None
+        return int(digits) * _SHIFT[len(fraction)] or None
+
+    def _any(self, line: int, row: list[str]) -> Quote:
         if len(row) != self._width:
             raise self._bad(line, "(all)", f"has {len(row)} fields, not {self._width}")
         fields: dict[str, Any] = {

@@ -55,7 +55,7 @@ class ReplayFeed:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._clock, self._speed, self._skipped = clock, speed, 0
-        quotes, notices = _read(file, clock.now())
+        quotes, notices = read(file, clock.now())
         held = {quote.symbol for quote in quotes}
         if missing := sorted(symbols - held):
             raise UsageError(
@@ -99,8 +99,11 @@ def parse_speed(text: str) -> float | None:
     return speed
 
 
-def _read(file: str, read_at: datetime) -> tuple[list[Quote], tuple[str, ...]]:
-    """All quotes of a file of either kind, told apart by content, and what to say of them."""
+def read(file: str, read_at: datetime) -> tuple[list[Quote], tuple[str, ...]]:
+    """All quotes of a file of either kind in time order, and what to say of them.
+
+    The kinds are told apart by content. Raises :class:`BadRow` or :class:`FeedError`.
+    """
     with opened(file) as source:
         recorded = Recording(source, read_at) if source.begins_with(b"{") else None
         found: Iterable[Quote] = bars(source, read_at) if recorded is None else recorded

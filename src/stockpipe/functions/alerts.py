@@ -9,13 +9,16 @@ idempotency token for standard topics.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from stockpipe.domain import messages
 from stockpipe.domain.alerts import MUTED, PENDING, SENT, SUPERSEDED, Alert
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
-from stockpipe.domain.exact import moment_text, parse_moment
+from stockpipe.domain.exact import EARLIEST, moment_text, parse_moment
 from stockpipe.domain.retry import retry
 from stockpipe.functions.faults import error_code, is_transient
 
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
 LEASE_S = 90
 """Longer than the function's timeout (60 s): a claimant past its lease is no longer running."""
 
-_NUMBERS = frozenset({"price", "sma_fast", "sma_slow"})
+_NUMBERS = frozenset(
+    {"price", "previous_close", "sma_fast", "sma_slow", "level", "sigmas", "utc_offset_s"}
+)
 
 MARK_BUDGET_S = 5.0
 LEASED = "leased"
@@ -55,12 +60,15 @@ class AlertBook:
         self._dynamodb, self._sns, self._clock = dynamodb, sns, clock
         self._table, self._topic_arn, self._max_age_s = table, topic_arn, max_age_s
 
-    def settle(self, alert: Alert) -> str:
+    def settle(self, alert: Alert, cooldown_s: int | None = None) -> str:
         """Bring one alert to its end: ``sent``, ``muted``, ``known`` (it was before) or ``leased``.
 
-        ``leased``: another invocation is publishing it; ask again later.
+        ``leased``: another invocation is publishing it; ask again later. It is muted when its
+        quote is too old, or lies less than ``cooldown_s`` after another alert of the same rule.
         """
-        muted = self._is_too_old(alert)
+        muted = self._is_too_old(alert) or (
+            cooldown_s is not None and self._is_within(alert, cooldown_s)
+        )
         try:
             before = self._claim(alert, _FREE, muted=muted)
         except ClientError as error:
@@ -81,8 +89,38 @@ class AlertBook:
         return self._finish(alert, before, muted=muted)
 
     def _is_too_old(self, alert: Alert) -> bool:
-        age = self._clock.now() - parse_moment(alert.crossing.timestamp)
+        age = self._clock.now() - parse_moment(alert.signal.timestamp)
         return self._max_age_s is not None and age.total_seconds() > self._max_age_s
+
+    def _is_within(self, alert: Alert, cooldown_s: int) -> bool:
+        """Whether an alert of the rule went out, or is about to, for a quote so shortly before."""
+        now = alert.signal.timestamp
+        since = moment_text(parse_moment(now) - timedelta(seconds=cooldown_s))
+        return any(
+            item["rule"]["S"] == alert.rule
+            and item["id"]["S"] != alert.id
+            and item["status"]["S"] in (SENT, PENDING)
+            and since < item["timestamp"]["S"] < now
+            for item in self._between(alert.symbol, since, now)
+        )
+
+    def _between(self, symbol: str, first: str, last: str) -> Iterator[dict[str, Any]]:
+        """The alerts of a symbol whose occasion lies between two timestamps, inclusive.
+
+        An id begins with the timestamp, or for what is told once a day with the day alone.
+        """
+        pages = self._dynamodb.get_paginator("query").paginate(
+            TableName=self._table,
+            KeyConditionExpression="symbol = :symbol AND id BETWEEN :first AND :last",
+            ExpressionAttributeValues={
+                ":symbol": {"S": symbol},
+                ":first": {"S": day_before(first)},
+                ":last": {"S": f"{day_after(last)}#~"},
+            },
+            ConsistentRead=True,
+        )
+        for page in pages:
+            yield from page["Items"]
 
     def _finish(self, alert: Alert, before: dict[str, Any], *, muted: bool) -> str:
         """What follows a claim of what was ``before``."""
@@ -101,26 +139,16 @@ class AlertBook:
         ``true`` holds the ids that are. Returns the ids that were marked.
         """
         marked = []
-        pages = self._dynamodb.get_paginator("query").paginate(
-            TableName=self._table,
-            KeyConditionExpression="symbol = :symbol AND id BETWEEN :first AND :last",
-            ExpressionAttributeValues={
-                ":symbol": {"S": symbol},
-                ":first": {"S": first},
-                ":last": {"S": f"{last}#~"},
-            },
-            ConsistentRead=True,
-        )
-        for page in pages:
-            for item in page["Items"]:
-                found = item["id"]["S"]
-                if (
-                    item["rule"]["S"] == rule
-                    and item["status"]["S"] != SUPERSEDED
-                    and found not in true
-                ):
-                    self._supersede(symbol, found)
-                    marked.append(found)
+        for item in self._between(symbol, first, last):
+            found = item["id"]["S"]
+            if (
+                item["rule"]["S"] == rule
+                and item["status"]["S"] != SUPERSEDED
+                and first <= item["timestamp"]["S"] <= last
+                and found not in true
+            ):
+                self._supersede(symbol, found)
+                marked.append(found)
         return marked
 
     def _claim(self, alert: Alert, condition: str, *, muted: bool) -> dict[str, Any]:
@@ -159,8 +187,8 @@ class AlertBook:
 
     def _refused(self, alert: Alert, found: dict[str, Any]) -> str:
         """What a refused claim means."""
-        if found and found["kind"]["S"] != alert.crossing.kind:
-            # A late reading turned this very crossing around. The old one keeps a place in the
+        if found and found["kind"]["S"] != alert.signal.kind:
+            # A late reading turned this very signal around. The old one keeps a place in the
             # history under an id of its own, and the way is free for the new one.
             self._dynamodb.put_item(
                 TableName=self._table,
@@ -178,8 +206,9 @@ class AlertBook:
         try:
             self._sns.publish(
                 TopicArn=self._topic_arn,
-                Subject=alert.subject,
-                Message=alert.text,
+                Subject=messages.subject(alert),
+                Message=messages.by_protocol(alert),
+                MessageStructure="json",
                 MessageAttributes={
                     name: {"DataType": "String", "StringValue": value}
                     for name, value in alert.attributes.items()
@@ -218,7 +247,7 @@ class AlertBook:
                     ":at": {"S": sent_at},
                     ":pending": {"S": PENDING},
                     ":muted": {"S": MUTED},
-                    ":kind": {"S": alert.crossing.kind},
+                    ":kind": {"S": alert.signal.kind},
                 },
             )
 
@@ -241,6 +270,16 @@ class AlertBook:
     @staticmethod
     def _key(symbol: str, alert_id: str) -> dict[str, Any]:
         return {"symbol": {"S": symbol}, "id": {"S": alert_id}}
+
+
+def day_before(timestamp: str) -> str:
+    """A day at an exchange may be another than in UTC: the range begins one earlier."""
+    moment = max(parse_moment(timestamp) - timedelta(days=1), parse_moment(EARLIEST))
+    return moment_text(moment)[:10]
+
+
+def day_after(timestamp: str) -> str:
+    return moment_text(parse_moment(timestamp) + timedelta(days=1))[:10]
 
 
 def _is_pending(item: dict[str, Any]) -> bool:

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stockpipe.domain.alerts import PENDING, Alert
-from stockpipe.domain.exact import to_micro
-from stockpipe.domain.signals import Crossing
+from stockpipe.domain.alerts import PENDING, Alert, alert_from
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -98,16 +96,10 @@ def key_of(item: Mapping[str, Any]) -> Key:
 def alert_of(item: Item) -> Alert:
     """The alert that an item of the table describes.
 
-    Raises KeyError, or InvalidQuote for a price that is none.
+    Raises KeyError, or ValueError for a number that is none.
     """
-    crossing = Crossing(
-        timestamp=item["timestamp"]["S"],
-        kind=item["kind"]["S"],
-        price=to_micro(item["price"]["N"], "price"),
-        sma_fast=to_micro(item["sma_fast"]["N"], "sma_fast"),
-        sma_slow=to_micro(item["sma_slow"]["N"], "sma_slow"),
-    )
-    return Alert(item["symbol"]["S"], item["rule"]["S"], crossing)
+    facts = {name: value.get("S") or value.get("N", "") for name, value in item.items()}
+    return alert_from(facts["symbol"], facts)
 
 
 def _behind(key: Key | None) -> dict[str, Any]:

@@ -11,13 +11,22 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stockpipe.domain.exact import InvalidQuote, to_micro
-from stockpipe.domain.rules import CrossoverRule
-from stockpipe.domain.signals import Crossing, CrossoverScan, Reading
+from stockpipe.domain.exact import to_micro
+from stockpipe.domain.rules import Rule
+from stockpipe.domain.signals import Reading, Signal
 from stockpipe.functions.table import AFTER
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+
+MOST_ROWS = 25_000
+"""Some ten pages of 1 MB: what a rule whose bars hold very many rows may cost at most."""
+_PROJECTION = "#ts, price, previous_close, #open, utc_offset_s, #after"
+
+
+class TooFarBack(Exception):
+    """A rule would need more rows than anybody wants to pay for; the text says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +78,19 @@ class Cluster:
     def holds_all_changed(self) -> bool:
         return set(self.changed) <= {one.reading.timestamp for one in self.stored}
 
-    @property
-    def judged(self) -> tuple[str, str]:
-        """First and last timestamp whose crossings this cluster tells for certain."""
-        return self.changed[0], self.stored[-1].reading.timestamp
+    def judged(self, rule: Rule) -> tuple[str, str]:
+        """First and last timestamp that the changes may touch, and of which this cluster tells
+        for certain what the rule says."""
+        readings = [one.reading for one in self.stored]
+        last = min(rule.judged_to(readings), rule.judged_until(readings, self.changed[-1]))
+        return rule.judged_from(readings, self.changed[0]), last
 
-    def crossings(self, rule: CrossoverRule) -> list[Crossing]:
-        """Every crossing among the judged readings."""
-        scan = CrossoverScan(rule.fast, rule.slow)
-        found = [crossing for one in self.stored if (crossing := scan.push(one.reading))]
-        return [crossing for crossing in found if crossing.timestamp >= self.changed[0]]
+    def signals(self, rule: Rule) -> list[Signal]:
+        """Every signal among the judged readings."""
+        first, last = self.judged(rule)
+        scan = rule.scan()
+        found = [signal for one in self.stored if (signal := scan.push(one.reading))]
+        return [signal for signal in found if first <= signal.timestamp <= last]
 
 
 class Readings:
@@ -87,16 +99,14 @@ class Readings:
     def __init__(self, dynamodb: DynamoDBClient, table: str) -> None:
         self._dynamodb, self._table = dynamodb, table
 
-    def clusters(
-        self, symbol: str, changed: Iterable[str], rules: Sequence[CrossoverRule]
-    ) -> list[Cluster]:
+    def clusters(self, symbol: str, changed: Iterable[str], rules: Sequence[Rule]) -> list[Cluster]:
         """The clusters of the changed timestamps of a symbol, oldest first."""
-        slow = max(rule.slow for rule in rules)
+        lead = max(rule.lead for rule in rules)
         waiting = sorted(set(changed))
         clusters: list[Cluster] = []
         at_end = True
         while waiting:
-            cluster = self._cluster(symbol, waiting, rules, slow, at_end=at_end)
+            cluster = self._cluster(symbol, waiting, rules, lead, at_end=at_end)
             at_end = False
             if cluster:
                 clusters.append(cluster)
@@ -107,15 +117,16 @@ class Readings:
         self,
         symbol: str,
         waiting: Sequence[str],
-        rules: Sequence[CrossoverRule],
-        slow: int,
+        rules: Sequence[Rule],
+        lead: int,
         *,
         at_end: bool,
     ) -> Cluster | None:
         """The newest cluster; None when the newest readings hold none of the changed rows."""
         newest = waiting[-1]
-        page = len(waiting) + 2 * slow
+        page = len(waiting) + 2 * lead + 5
         backward: list[Stored] = []
+        forward: list[Stored] | None = [] if at_end else None
         start: dict[str, Any] | None = None
         while True:
             rows, start = self._query(
@@ -126,30 +137,27 @@ class Readings:
             if at_end and start and oldest > newest:
                 return None  # far behind the newest reading
             group = [t for t in waiting if t >= oldest] or [newest]
-            readings = [one.reading for one in backward[::-1]]
-            if start is None or _settled(readings, group[0], rules, slow):
+            if forward is None:
+                forward = self._forward(symbol, newest, backward[::-1], rules)
+            # Of a flat price only what follows tells whether its past has to be known.
+            readings = [one.reading for one in (*backward[::-1], *forward)]
+            if start is None or all(rule.settled(readings, group[0]) for rule in rules):
                 break
+            if len(backward) > MOST_ROWS:
+                raise TooFarBack(f"{MOST_ROWS:,} rows are not enough for the bars of a rule")
             page *= 2  # a flat price may have to be followed far back, once
-        stored = backward[::-1]
-        if at_end:
-            return Cluster(tuple(group), tuple(stored), start is None)
-        forward = self._forward(symbol, newest, stored, rules, slow)
-        return Cluster(tuple(group), (*stored, *forward), start is None)
+        return Cluster(tuple(group), (*backward[::-1], *forward), start is None)
 
     def _forward(
         self,
         symbol: str,
         newest: str,
         stored: Sequence[Stored],
-        rules: Sequence[CrossoverRule],
-        slow: int,
+        rules: Sequence[Rule],
     ) -> list[Stored]:
-        """The next ``slow - 1`` readings, and on through the next one that has a sign.
-
-        Beyond them no window holds a changed row, and the sign seeds whatever follows.
-        """
+        """The next readings, until those behind them no longer depend on the changed ones."""
         forward: list[Stored] = []
-        page = slow + 5
+        page = max(rule.reach for rule in rules) + 6
         start: dict[str, Any] | None = None
         while True:
             rows, start = self._query(symbol, limit=page, since=newest, start=start)
@@ -157,9 +165,10 @@ class Readings:
             if start is None:
                 return forward
             readings = [one.reading for one in (*stored, *forward)]
-            last_changed = len(stored) + slow - 1
-            if all(_sign_after(readings, rule, last_changed) for rule in rules):
+            if all(rule.reached(readings, newest) for rule in rules):
                 return forward
+            if len(forward) > MOST_ROWS:
+                raise TooFarBack(f"{MOST_ROWS:,} rows are not enough for the bars of a rule")
             page *= 2
 
     def _query(
@@ -180,9 +189,13 @@ class Readings:
         request: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": condition,
-            "ExpressionAttributeNames": {"#ts": "timestamp", "#after": AFTER},
+            "ExpressionAttributeNames": {
+                "#ts": "timestamp",
+                "#open": "open",
+                "#after": AFTER,
+            },
             "ExpressionAttributeValues": values,
-            "ProjectionExpression": "#ts, price, #after",
+            "ProjectionExpression": _PROJECTION,
             "ConsistentRead": True,
             "ScanIndexForward": bool(since),
             "Limit": limit,
@@ -198,38 +211,17 @@ def _stored(item: dict[str, Any]) -> Stored | None:
     """A row as a reading. One that somebody else wrote without a price is none: it has no say, and
     must not stop the others."""
     try:
-        price = to_micro(item["price"]["N"])
-    except (KeyError, InvalidQuote):
+        reading = Reading(
+            item["timestamp"]["S"],
+            to_micro(item["price"]["N"]),
+            _optional(item, "previous_close"),
+            _optional(item, "open"),
+            int(item["utc_offset_s"]["N"]) if "utc_offset_s" in item else 0,
+        )
+    except (KeyError, ValueError):  # InvalidQuote is one
         return None
-    after = item[AFTER]["S"] if AFTER in item else None
-    return Stored(Reading(item["timestamp"]["S"], price), after)
+    return Stored(reading, item[AFTER]["S"] if AFTER in item else None)
 
 
-def _settled(
-    readings: Sequence[Reading], first_changed: str, rules: Sequence[CrossoverRule], slow: int
-) -> bool:
-    """Whether the readings tell for every rule on which side the averages were before.
-
-    Where no judged reading has a sign there is nothing to cross, and no need to know.
-    """
-    if sum(reading.timestamp < first_changed for reading in readings) < slow:
-        return False
-    for rule in rules:
-        scan = CrossoverScan(rule.fast, rule.slow)
-        for reading in readings:
-            scan.push(reading)
-            if scan.now:
-                if reading.timestamp >= first_changed:
-                    return False
-                break
-    return True
-
-
-def _sign_after(readings: Sequence[Reading], rule: CrossoverRule, index: int) -> bool:
-    """Whether d is non-zero at some reading from ``index`` on."""
-    scan = CrossoverScan(rule.fast, rule.slow)
-    for position, reading in enumerate(readings):
-        scan.push(reading)
-        if position >= index and scan.now:
-            return True
-    return False
+def _optional(item: dict[str, Any], name: str) -> int | None:
+    return to_micro(item[name]["N"], name) if "N" in item.get(name, {}) else None

@@ -1,4 +1,4 @@
-"""StockTrendAnalysis: changed rows in, crossings found exactly, each alerted once.
+"""StockTrendAnalysis: changed rows in, signals found exactly, each alerted once.
 
 It acts on the symbols and timestamps *in the event*, reads the stored readings around them and
 judges every window that a changed row belongs to. Ids of alerts derive from the data, so judging
@@ -20,12 +20,12 @@ from botocore.config import Config
 
 from stockpipe.domain.alerts import Alert
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
-from stockpipe.domain.rules import CrossoverRule, parse_rules
+from stockpipe.domain.rules import Rule, parse_rules
 from stockpipe.functions import sweep
 from stockpipe.functions.alerts import KNOWN, LEASED, AlertBook
 from stockpipe.functions.batch import CLIENT_CONFIG, batch_response, lowest, time_left
 from stockpipe.functions.faults import error_code, is_transient
-from stockpipe.functions.readings import Cluster, Readings
+from stockpipe.functions.readings import Cluster, Readings, TooFarBack
 from stockpipe.functions.telemetry import emit, metrics_line
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ class Outcome:
     superseded: list[str] = field(default_factory=list)
     handed_back: dict[str, str] = field(default_factory=dict)
     """Why, by sequence number."""
+
+    unjudged: dict[str, str] = field(default_factory=dict)
+    """Why, by symbol: no delivery of the same rows would change that."""
 
     @property
     def failed(self) -> str | None:
@@ -98,7 +101,7 @@ class TrendAnalysis:
         self,
         readings: Readings,
         book: AlertBook,
-        rules: Sequence[CrossoverRule],
+        rules: Sequence[Rule],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._readings, self._book, self._rules, self._clock = readings, book, rules, clock
@@ -116,6 +119,8 @@ class TrendAnalysis:
                 self._judge(symbol, rows, outcome, left)
             except HandBack as why:
                 self._hand_back(outcome, rows, str(why))
+            except TooFarBack as why:
+                outcome.unjudged[symbol] = str(why)
             except Exception as error:
                 if not is_transient(error):
                     raise
@@ -172,26 +177,28 @@ class TrendAnalysis:
     def _alert(
         self,
         symbol: str,
-        rule: CrossoverRule,
+        rule: Rule,
         cluster: Cluster,
         outcome: Outcome,
         left: Callable[[], float],
         *,
         look_back: bool,
     ) -> None:
-        alerts = [Alert(symbol, rule.name, crossing) for crossing in cluster.crossings(rule)]
+        found = [Alert(symbol, rule.name, signal) for signal in cluster.signals(rule)]
+        # Of one occasion the first counts: a move is told once a day.
+        alerts = list({alert.id: alert for alert in reversed(found)}.values())[::-1]
         if look_back:
             outcome.superseded += self._book.supersede(
-                symbol, rule.name, *cluster.judged, {alert.id for alert in alerts}
+                symbol, rule.name, *cluster.judged(rule), {alert.id for alert in alerts}
             )
         for alert in alerts:
             _check_time(left)
-            settled = self._book.settle(alert)
+            settled = self._book.settle(alert, rule.cooldown_s)
             if settled == LEASED:
                 raise HandBack(f"{alert.id} is being published by another invocation")
             outcome.settled[settled] = outcome.settled.get(settled, 0) + 1
             if settled != KNOWN:
-                outcome.alerts.append(f"{symbol} {alert.id} {alert.crossing.kind} {settled}")
+                outcome.alerts.append(f"{symbol} {alert.id} {alert.signal.kind} {settled}")
 
 
 def _check_time(left: Callable[[], float]) -> None:
@@ -217,12 +224,13 @@ def summary(outcome: Outcome, batch: Sequence[Change], clock: Clock) -> str:
             "superseded": outcome.superseded,
             "handed_back_from": outcome.failed,
             "why": outcome.handed_back,
+            "unjudged": outcome.unjudged,
         },
         clock=clock,
     )
 
 
-def shipped_rules() -> tuple[CrossoverRule, ...]:
+def shipped_rules() -> tuple[Rule, ...]:
     """The rules that this zip was built with."""
     text = resources.files("stockpipe").joinpath("rules.json").read_text("utf-8")
     return parse_rules(json.loads(text))

@@ -1,4 +1,4 @@
-"""What the people who run it may do: policies for provision, produce, read and teardown.
+"""What the people who run it may do: policies for provision, produce, read, teardown and alerts.
 
 Nobody needs to be an administrator. Where the settings name a permissions boundary, roles are
 written only within it.
@@ -24,10 +24,12 @@ OPERATORS: Mapping[str, tuple[str, ...]] = {
     "produce": ("produce",),
     "read": ("read", "ask"),
     "teardown": ("read", "delete"),
+    "alerts": ("notify",),
 }
 """Who there is, and which columns of every :class:`Area` each is granted.
 
-provision also plans; read runs tail, query, status, alerts and both plans.
+provision also plans; read runs tail, query, status, alerts history and subscribers, and both plans;
+alerts runs alerts subscribe, unsubscribe and test.
 """
 
 

@@ -146,13 +146,19 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "s3.PutPublicAccessBlock": ("s3:PutBucketPublicAccessBlock",),
     "sns.CreateTopic": ("sns:CreateTopic", "sns:TagResource"),
     "sns.DeleteTopic": ("sns:DeleteTopic",),
+    "sns.GetSubscriptionAttributes": ("sns:GetSubscriptionAttributes",),
     "sns.GetTopicAttributes": ("sns:GetTopicAttributes",),
     "sns.ListSubscriptionsByTopic": ("sns:ListSubscriptionsByTopic",),
     "sns.ListTagsForResource": ("sns:ListTagsForResource",),
     "sns.Publish": ("sns:Publish",),
+    "sns.SetSubscriptionAttributes": ("sns:SetSubscriptionAttributes",),
     "sns.SetTopicAttributes": ("sns:SetTopicAttributes",),
     "sns.Subscribe": ("sns:Subscribe",),
     "sns.TagResource": ("sns:TagResource",),
+    "sns.Unsubscribe": ("sns:Unsubscribe",),
+    "sqs.GetQueueAttributes": ("sqs:GetQueueAttributes",),
+    "sqs.GetQueueUrl": ("sqs:GetQueueUrl",),
+    "sqs.SetQueueAttributes": ("sqs:SetQueueAttributes",),
     "sts.GetCallerIdentity": (),  # needs no permission, and cannot be denied
 }
 """Operation as boto3 names it (``service.Operation``) to actions. Tags that go in the create call

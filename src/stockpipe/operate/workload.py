@@ -15,6 +15,7 @@ from math import acos, ceil, pi
 from typing import Literal
 
 from stockpipe.config import Settings
+from stockpipe.domain.rules import CrossoverRule, MoveRule, Rule, SpikeRule
 from stockpipe.functions.pending import LOOK_BACK_S
 
 HOURS = Decimal(730)
@@ -29,14 +30,20 @@ RECORD_BYTES = 300
 """A quote in Kinesis, with its partition key. Data in and out counts whole KB."""
 ARCHIVE_LINE_BYTES = 365
 ITEM_BYTES = 240
-ALERT_BYTES = 205
+ALERT_BYTES = 240
 ITEM_OVERHEAD_BYTES = 100
 """What DynamoDB adds to an item's own size when it bills storage."""
 PROCESS_LOG_BYTES = 950
 TREND_LOG_BYTES = 880
 """The metrics line, Lambda's START, END and REPORT, and 26 bytes that CloudWatch adds to each."""
-SMS_PARTS = 2
-"""An alert has more than 160 characters."""
+SMS_PARTS = 1
+"""The short form has at most 140 plain characters."""
+TRADING_DAYS = Decimal(21)
+MOVE_RATE, PRICE_RATE = Decimal("0.03"), Decimal("0.05")
+"""Assumed: alerts a trading day and symbol. Real prices of single stocks moved more than 5 % on 2
+to 5 % of the days (docs/signals.md)."""
+SPIKE_RATE = Decimal("0.006")
+"""A reading, as in real minutes (docs/signals.md)."""
 
 PROCESS_METRICS, TREND_METRICS, SWEEP_METRICS = 5, 3, 1
 ALARMS, SWEEP_ALARMS = 9, 1
@@ -165,8 +172,31 @@ class Workload:
         for rule in self.settings.rules:
             covered = len(rule.symbols) or self.usage.symbols
             share = Decimal(min(covered, self.usage.symbols)) / self.usage.symbols
-            rate += crossing_rate(rule.fast, rule.slow) * share
+            rate += self._signal_rate(rule) * share
         return self.records * rate
+
+    def _signal_rate(self, rule: Rule) -> Decimal:
+        """Expected alerts of a rule a record of a symbol that it covers."""
+        records = self.records / self.usage.symbols
+        judged = records
+        if rule.bar_s:
+            judged = min(records, self.seconds / rule.bar_s)
+        if isinstance(rule, CrossoverRule):
+            found = judged * crossing_rate(rule.fast, rule.slow)
+        elif isinstance(rule, SpikeRule):
+            found = judged * SPIKE_RATE
+        else:
+            found = TRADING_DAYS * (MOVE_RATE if isinstance(rule, MoveRule) else PRICE_RATE)
+        if rule.cooldown_s:
+            found = min(found, self.seconds / rule.cooldown_s)
+        return found / records
+
+    def _rows_before(self, rule: Rule) -> int:
+        """How many rows before the newest the rule needs, and as many again to be safe."""
+        rows = Decimal(rule.lead)
+        if rule.bar_s:
+            rows *= max(Decimal(1), rule.bar_s / self.usage.interval_s)
+        return ceil(2 * rows)
 
     def quantities(self) -> dict[str, Decimal]:
         """Billed units by the price's name (``prices.PRICES``)."""
@@ -231,8 +261,8 @@ class Workload:
     def _tables(self) -> Iterator[tuple[str, Decimal]]:
         # An item is below 1 KB: one unit. An alert is claimed, then marked: two.
         yield "table-writes", (self.records + 2 * self.alerts) / 1_000_000
-        slow = max((rule.slow for rule in self.settings.rules), default=0)
-        rows = ceil(self.records / self.rounds_read / self.usage.symbols) + 2 * slow
+        before = max((self._rows_before(rule) for rule in self.settings.rules), default=0)
+        rows = ceil(self.records / self.rounds_read / self.usage.symbols) + before
         units = ceil(rows * ITEM_BYTES / READ_UNIT_BYTES)
         judged = self.usage.symbols * self.rounds_read * units
         yield "table-reads", (judged + self._sweep_units()) / 1_000_000

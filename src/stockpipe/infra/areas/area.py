@@ -15,7 +15,7 @@ class Area:
 
     ``read`` looks at them, ``write`` creates, changes, and replaces what holds no data, ``delete``
     removes; ``ask`` reads what is in them, ``through`` names what AWS does for that; ``produce``
-    sends quotes. ``only`` and ``condition`` as in :class:`Grant`.
+    sends quotes; ``notify`` says who gets alerts. ``only`` and ``condition`` as in :class:`Grant`.
     """
 
     sid: str
@@ -27,6 +27,7 @@ class Area:
     ask: str = ""
     through: tuple[str, ...] = ()
     produce: str = ""
+    notify: str = ""
     only: tuple[str, ...] = ()
     condition: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

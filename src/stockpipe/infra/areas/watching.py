@@ -26,6 +26,28 @@ def areas(names: Names, settings: Settings) -> list[Area]:
             (names.topic_arn,),
             read="ListSubscriptionsByTopic",
             write="Subscribe",
+            notify="ListSubscriptionsByTopic ListTagsForResource Publish Subscribe TagResource",
+        ),
+        Area(
+            "OperationsRecipients",
+            "sns",
+            (names.operations_topic_arn,),
+            ask="ListSubscriptionsByTopic",
+        ),
+        # No resource types.
+        Area(
+            "Subscriptions",
+            "sns",
+            (ANY,),
+            ask="GetSubscriptionAttributes",
+            notify="GetSubscriptionAttributes SetSubscriptionAttributes Unsubscribe",
+        ),
+        # Which queue alerts go to, is not known before somebody names it.
+        Area(
+            "Queues",
+            "sqs",
+            (beside(names.topic_arn, "*", service="sqs"),),
+            notify="GetQueueAttributes GetQueueUrl SetQueueAttributes",
         ),
         # A listing, whatever it is narrowed to.
         Area(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,8 +32,11 @@ KEY = "alias/aws/sns"
 ASKED_TAG = "stockpipe:asked:"
 """On a topic, followed by a digest: this recipient was asked once, on the day that is its value."""
 
+PENDING = "PendingConfirmation"
+"""What stands for the ARN, in a list, of a recipient who has not confirmed yet."""
+
 _GONE = ("NotFound", "NotFoundException", "ResourceNotFound", "ResourceNotFoundException")
-_PENDING = "PendingConfirmation"
+_PASSWORD = re.compile(r"(://[^:/@]*:)[^@/]*@")
 
 
 def publish_over_tls(topic_arn: str) -> dict[str, Any]:
@@ -98,7 +102,7 @@ class Topic(Resource):
         sns = self.aws.client("sns")
         answer, tags = together(
             lambda: absent_is_none(lambda: sns.get_topic_attributes(TopicArn=self.arn), *_GONE),
-            lambda: _tags(self.aws, self.arn),
+            lambda: tags_of(self.aws, self.arn),
         )
         if answer is None:
             return None
@@ -171,14 +175,14 @@ class Subscription(Resource):
         return {"remembered": True, **({"subscribed": True} if self.asked else {})}
 
     def read(self) -> Live | None:
-        found, tags = together(self._find, lambda: _tags(self.aws, self._topic_arn))
+        found, tags = together(self._find, lambda: tags_of(self.aws, self._topic_arn))
         remembered, ours = self.remembered_by in tags, self.is_ours(tags)
         if found is None and not remembered:
             return None
         settings = {"remembered": remembered, "subscribed": found is not None}
         if found is None:
             return Live(settings, ours=ours, arn=self._topic_arn, state="unsubscribed")
-        pending = found == _PENDING
+        pending = found == PENDING
         return Live(
             settings,
             ours=ours,
@@ -219,52 +223,77 @@ class Subscription(Resource):
 
     @property
     def remembered_by(self) -> str:
-        known = f"{self.protocol}:{_comparable(self.protocol, self.endpoint)}"
-        return ASKED_TAG + hashlib.sha256(known.encode()).hexdigest()[:12]
+        return asked_tag(self.protocol, self.endpoint)
 
     def _find(self) -> str | None:
         """The subscription's ARN, ``PendingConfirmation``, or None where there is none."""
-        pages = (
-            self.aws.client("sns")
-            .get_paginator("list_subscriptions_by_topic")
-            .paginate(TopicArn=self._topic_arn)
-        )
-        listed = absent_is_none(
-            lambda: [one for page in pages for one in page["Subscriptions"]], *_GONE
-        )
-        wanted = _comparable(self.protocol, self.endpoint)
-        for one in listed or []:
-            same = one["Protocol"] == self.protocol and (
-                _comparable(self.protocol, one["Endpoint"]) == wanted
-            )
-            if same and one["SubscriptionArn"] != "Deleted":
-                return str(one["SubscriptionArn"])
+        wanted = comparable(self.protocol, self.endpoint)
+        for one in listed(self.aws, self._topic_arn) or []:
+            found = comparable(self.protocol, one["Endpoint"])
+            if (one["Protocol"], found) == (self.protocol, wanted):
+                return one["SubscriptionArn"]
         return None
 
     def _remember(self) -> None:
-        today = datetime.now(UTC).date().isoformat()
-        try:
-            self.aws.client("sns").tag_resource(
-                ResourceArn=self._topic_arn, Tags=[{"Key": self.remembered_by, "Value": today}]
-            )
-        except ClientError as error:
-            if error_code(error) not in ("TagLimitExceeded", "TagLimitExceededException"):
-                raise
-            raise ProvisionError(
-                f"topic {self.topic} has as many tags as it may have, and remembers recipients "
-                "in tags.",
-                hint=f"Remove tags of former recipients ({ASKED_TAG}...) from the topic, "
-                "or subscribe a mailing list.",
-            ) from error
+        remember(self.aws, self._topic_arn, self.protocol, self.endpoint)
 
 
-def _tags(aws: Aws, topic: str) -> dict[str, str]:
+def listed(aws: Aws, topic: str) -> list[dict[str, str]] | None:
+    """The topic's subscriptions as SNS lists them (``SubscriptionArn``, ``Protocol``,
+    ``Endpoint``), without those that have ended; None where there is no such topic."""
+    pages = aws.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
+    found = absent_is_none(lambda: [one for page in pages for one in page["Subscriptions"]], *_GONE)
+    return found and [one for one in found if one["SubscriptionArn"] != "Deleted"]
+
+
+def attributes_of(aws: Aws, subscription: str) -> dict[str, str] | None:
+    """A subscription's attributes by its ARN, None where there is none."""
+    sns = aws.client("sns")
+    answer = absent_is_none(
+        lambda: sns.get_subscription_attributes(SubscriptionArn=subscription), *_GONE
+    )
+    return answer and dict(answer["Attributes"])
+
+
+def asked_tag(protocol: str, endpoint: str) -> str:
+    known = f"{protocol}:{comparable(protocol, endpoint)}"
+    return ASKED_TAG + hashlib.sha256(known.encode()).hexdigest()[:12]
+
+
+def remember(aws: Aws, topic: str, protocol: str, endpoint: str) -> str:
+    """Note on the topic that this recipient was asked today; returns the day (UTC).
+
+    Raises :class:`ProvisionError` where the topic has no room for more.
+    """
+    today = datetime.now(UTC).date().isoformat()
+    tag = {"Key": asked_tag(protocol, endpoint), "Value": today}
+    try:
+        aws.client("sns").tag_resource(ResourceArn=topic, Tags=[tag])
+    except ClientError as error:
+        if error_code(error) not in ("TagLimitExceeded", "TagLimitExceededException"):
+            raise
+        raise ProvisionError(
+            f"topic {topic.rpartition(':')[2]} has as many tags as it may have, and remembers "
+            "recipients in tags.",
+            hint=f"Remove tags of former recipients ({ASKED_TAG}...) from the topic, "
+            "or subscribe a mailing list.",
+        ) from error
+    return today
+
+
+def tags_of(aws: Aws, topic: str) -> dict[str, str]:
     sns = aws.client("sns")
     answer = absent_is_none(lambda: sns.list_tags_for_resource(ResourceArn=topic), *_GONE)
     return tag_map(answer["Tags"]) if answer else {}
 
 
-def _comparable(protocol: str, endpoint: str) -> str:
-    """Addresses that differ in case only are one mailbox nearly everywhere; a mail host that
-    tells them apart is discouraged (RFC 5321, 2.4), and two invitations are worse than one."""
-    return endpoint.casefold() if protocol.startswith("email") else endpoint
+def comparable(protocol: str, endpoint: str) -> str:
+    """An endpoint such that two that are the same are equal.
+
+    Addresses that differ in case only are one mailbox nearly everywhere; a mail host that tells
+    them apart is discouraged (RFC 5321, 2.4), and two invitations are worse than one. SNS gives a
+    webhook's URL back with stars for its password.
+    """
+    if protocol.startswith("email"):
+        return endpoint.casefold()
+    return _PASSWORD.sub(r"\1****@", endpoint) if protocol.startswith("http") else endpoint
