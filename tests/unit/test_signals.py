@@ -40,7 +40,7 @@ def test_every_crossing_of_the_recorded_bars_and_no_other(bars: Path) -> None:
             reading = Reading(normalise_timestamp(row["timestamp"]), to_micro(row["close"]))
             series.setdefault(row["symbol"], []).append(reading)
     found = [
-        (symbol, c.timestamp, c.kind, round(c.sma_fast, -1), round(c.sma_slow, -1))
+        (symbol, c.timestamp, c.kind, round(c.sma_fast or 0, -1), round(c.sma_slow or 0, -1))
         for symbol, values in series.items()
         for c in crossings(sorted(values), 5, 20)
     ]
