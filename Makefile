@@ -39,6 +39,8 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/processor.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/pipeline.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/spike.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/naive.py
 	$(BIN)/python benchmarks/provision.py
 	$(BIN)/python benchmarks/stream.py
 

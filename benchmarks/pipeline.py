@@ -26,6 +26,7 @@ from stockpipe.config import Settings
 from stockpipe.domain.clock import SYSTEM_CLOCK
 from stockpipe.domain.exact import moment_text
 from stockpipe.domain.quote import Quote
+from stockpipe.domain.rules import CrossoverRule
 from stockpipe.domain.rules.crossover import crossings
 from stockpipe.domain.signals import Reading
 from stockpipe.feeds.csv_bars import read_csv
@@ -248,7 +249,7 @@ def pipeline(settings: Settings) -> Iterator[tuple[Path, Aws, Sender]]:
 
 
 def main() -> None:
-    settings = Settings(notify_max_age="off")
+    settings = Settings(notify_max_age="off", rules=(CrossoverRule(),))
     with pipeline(settings) as (home, aws, producer):
         memory(home, "after provisioning")
         throughput(aws, producer)

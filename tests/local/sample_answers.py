@@ -6,20 +6,15 @@ from typing import Any
 
 from stockpipe_cli import Cli
 
-from stockpipe.domain.rules.crossover import crossings
-from stockpipe.domain.signals import Reading
+from stockpipe.domain.rules import DEFAULT_RULES
 from stockpipe.feeds.csv_bars import read_csv
+from stockpipe.operate.backtest import backtest
 
 
-def expected_crossings() -> set[tuple[str, str, str]]:
-    series: dict[str, list[Reading]] = {}
-    for quote in read_csv("sample"):
-        series.setdefault(quote.symbol, []).append(Reading(quote.timestamp, quote.price))
-    return {
-        (symbol, crossing.timestamp, crossing.kind)
-        for symbol, readings in series.items()
-        for crossing in crossings(readings, 5, 20)
-    }
+def expected_signals() -> list[tuple[str, str, str]]:
+    """Symbol, timestamp and kind of what the default rules find, sorted."""
+    found = backtest(read_csv("sample"), DEFAULT_RULES).found
+    return sorted((one.symbol, one.signal.timestamp, one.signal.kind) for one in found)
 
 
 def alerted(cli: Cli) -> list[tuple[str, str, str]]:

@@ -157,8 +157,8 @@ def test_the_written_settings_file_is_valid_and_changes_nothing(cli: Cli, tmp_pa
         if line.startswith("# ") and " = " in line
     ]
     values = [line for line in live if "unset" not in line and not line.startswith("shards")]
-    rules = values.index('kind = "crossover"')
-    file.write_text("\n".join([*values[:rules], "[[rules]]", *values[rules:]]))
+    tables = [f"[[rules]]\n{line}" if line.startswith("kind = ") else line for line in values]
+    file.write_text("\n".join(tables))
     uncommented = json.loads(cli("config", "show", "--json", cwd=tmp_path).out)
     assert {k: v["value"] for k, v in uncommented.items()} == {
         k: v["value"] for k, v in before.items()

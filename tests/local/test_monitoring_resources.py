@@ -584,7 +584,7 @@ def test_the_trend_function_sends_what_was_left_pending(cloud: Cloud) -> None:
     answer = functions.invoke(FunctionName="trend", Payload=json.dumps(EVENT))
 
     assert json.loads(answer["Payload"].read()) == {"swept": 1}
-    assert until(receive).startswith("AAPL is in an Uptrend!")
+    assert json.loads(until(receive))["text"].startswith("AAPL is in an Uptrend!")
     items = dynamodb.scan(TableName="alerts")["Items"]
     assert {item["symbol"]["S"]: item["status"]["S"] for item in items} == {
         "AAPL": "sent",

@@ -142,7 +142,7 @@ def test_every_signal_is_alerted_once_whatever_the_batches_and_faults(
     with one.faults(Query=0.2, BatchWriteItem=0.3, UpdateItem=0.1, Publish=0.3) as proxy:
         one.send([quote for quote in quotes for _ in range(2)])
         assert one.settled(wanted) == Counter(wanted)
-        assert min(proxy.fired[name] for name in ("Query", "BatchWriteItem", "Publish")) > 1
+        assert min(proxy.fired[name] for name in ("Query", "BatchWriteItem", "Publish")) > 0
     assert one.mails() == Counter(wanted)
     assert one.of(SUPERSEDED) == Counter()
 
