@@ -23,6 +23,8 @@ from stockpipe.aws import Endpoint
 from stockpipe.errors import LocalCloudError
 from stockpipe.local import daemon
 from stockpipe.local.emulator import alarms
+from stockpipe.local.home import Places
+from stockpipe.local.outbox import Outbox
 
 pytest.importorskip("ministack")
 
@@ -475,6 +477,92 @@ def test_an_alarm_follows_its_statistic_and_its_periods(
     )
     clock(MINUTE_S + (now.timestamp() - datetime.now(UTC).timestamp()))
     assert until(alarm.told) == [expected]
+
+
+def test_who_cannot_be_told_of_an_alarm_now_is_told_at_the_next_evaluation(
+    cloud: Cloud, clock: Callable[[float], None]
+) -> None:
+    bad = cloud.function(RAISE)
+    alarm = cloud.alarm(**of_function("Errors", bad))
+    sns, outbox = cloud.client("sns"), Outbox(Places(cloud.home).local)
+    topic = sns.create_topic(Name=alarm.name)["TopicArn"]
+    sns.subscribe(TopicArn=topic, Protocol="email", Endpoint="reader@example.com")
+    clock(MINUTE_S)
+    until(lambda: alarm.told() == ["OK"])
+    cloud.call(bad)
+
+    aside = outbox.path.rename(outbox.path.with_name("aside"))
+    outbox.path.mkdir()
+    try:
+        clock(2 * MINUTE_S)
+        said = f"alarm {alarm.name}: nobody is told: Is a directory"
+        until(lambda: said in Places(cloud.home).log.read_text())
+        assert alarm.state == "OK"
+    finally:
+        outbox.path.rmdir()
+        aside.rename(outbox.path)
+    until(lambda: alarm.state == "ALARM")
+    assert alarm.told() == ["OK", "ALARM"]
+    subjects = [mail.subject for mail in outbox.read() if mail.topic == topic]
+    assert [subject.split(":")[0] for subject in subjects[-2:]] == ["OK", "ALARM"]
+
+
+def test_metrics_are_dropped_when_they_are_too_old_in_every_region(
+    cloud: Cloud, clock: Callable[[float], None]
+) -> None:
+    """By the clock alone: nobody need ask for a metric."""
+    import boto3
+
+    endpoint, name = cloud.endpoint, f"stream-{uuid.uuid4().hex[:8]}"
+    regions = ("us-east-2", "eu-west-1")
+
+    def there(service: str, region: str) -> Any:
+        return boto3.client(  # type: ignore[call-overload]
+            service, endpoint_url=endpoint.url, region_name=region,
+            aws_access_key_id=endpoint.access_key_id,
+            aws_secret_access_key=endpoint.secret_access_key,
+        )  # fmt: skip
+
+    def known() -> list[str]:
+        wanted = [{"Name": "StreamName", "Value": name}]
+        found = [
+            there("cloudwatch", region).list_metrics(Dimensions=wanted)["Metrics"]
+            for region in regions
+        ]
+        return [metric["MetricName"] for metrics in found for metric in metrics]
+
+    for region in regions:
+        kinesis = there("kinesis", region)
+        kinesis.create_stream(StreamName=name, ShardCount=1)
+        kinesis.put_record(StreamName=name, Data=b"x", PartitionKey="p")
+    assert sorted(known()) == ["IncomingBytes"] * 2 + ["IncomingRecords"] * 2
+    clock(23 * 3600)
+    sleeping = cloud.alarm(**of_function("Errors", "nobody"))
+    until(sleeping.told)
+    assert len(known()) == 4
+    clock(24 * 3600 + 2 * MINUTE_S)
+    until(lambda: not known())
+
+
+@pytest.mark.parametrize(
+    ("period", "due"), [(10, True), (30, True), (60, False), (300, False)], ids=str
+)
+def test_alarms_of_less_than_a_minute_are_evaluated_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, period: int, due: bool
+) -> None:
+    from ministack.services import cloudwatch
+
+    alarm = {
+        "AlarmName": "a", "Namespace": "nobody's", "MetricName": "m", "Statistic": "Sum",
+        "Period": period, "EvaluationPeriods": 1, "Threshold": 0.0, "StateValue": "ALARM",
+        "ComparisonOperator": "GreaterThanThreshold", "TreatMissingData": "notBreaching",
+    }  # fmt: skip
+    alarms_kept = type(cloudwatch._alarms)()
+    alarms_kept["a"] = alarm
+    monkeypatch.setattr(cloudwatch, "_alarms", alarms_kept)
+    noon = 1_637_496_000.0
+    assert alarms.evaluate(noon + 20, since=noon + 10) is due
+    assert alarm["StateValue"] == ("OK" if due else "ALARM")
 
 
 # The pipeline's own ------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -370,19 +371,49 @@ def test_what_was_kept_survives_a_kill_of_the_server(home: Path, topic: Topic) -
     assert [mail.text for mail in topic.kept()] == ["m"]
 
 
-def test_an_outbox_that_cannot_be_written_fails_the_publish(home: Path, topic: Topic) -> None:
-    topic.subscribe("email", MAIL)
+@contextlib.contextmanager
+def unwritable_outbox(home: Path) -> Iterator[None]:
+    """Within, requests fail, and say why in SNS's own format."""
     file = Outbox(Places(home).local).path
     aside = file.rename(file.with_name("aside"))
     file.mkdir()
     try:
         with pytest.raises(ClientError) as caught:
-            topic.publish("m")
+            yield
     finally:
         file.rmdir()
         aside.rename(file)
     assert caught.value.response["Error"]["Code"] == "InternalError"
     assert "directory" in caught.value.response["Error"]["Message"]
+
+
+def test_an_outbox_that_cannot_be_written_fails_the_publish(home: Path, topic: Topic) -> None:
+    topic.subscribe("email", MAIL)
+    with unwritable_outbox(home):
+        topic.publish("m")
+
+
+def test_an_outbox_that_cannot_be_written_fails_a_batch_and_an_sms(
+    home: Path, cloud: Endpoint, topic: Topic
+) -> None:
+    topic.subscribe("email", MAIL)
+    sns = client("sns", cloud)
+    with unwritable_outbox(home):
+        entries = [{"Id": "1", "Message": "m"}]
+        sns.publish_batch(TopicArn=topic.arn, PublishBatchRequestEntries=entries)
+    with unwritable_outbox(home):
+        sns.publish(PhoneNumber="+10000000000", Message="m")
+
+
+def test_an_invitation_that_cannot_be_kept_is_kept_at_the_next_attempt(
+    home: Path, cloud: Endpoint, topic: Topic
+) -> None:
+    topic.subscribe("email", "another@example.com")
+    with unwritable_outbox(home):
+        topic.subscribe("email", MAIL)
+    topic.subscribe("email", MAIL)
+    sent = [one.to for one in Outbox(Places(home).local).read() if one.topic == topic.arn]
+    assert sent == ["another@example.com", MAIL]
 
 
 # The command, and the whole pipeline.

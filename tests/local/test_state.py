@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from embedded import REGION, bucket, cleaned, client, function, kill, servers, t
 from stockpipe.aws import Endpoint
 from stockpipe.errors import LocalCloudError
 from stockpipe.local import daemon
+from stockpipe.local.emulator.snapshot import _read_all
 from stockpipe.local.emulator.state import Sequence
+from stockpipe.local.emulator.traffic import Traffic
 from stockpipe.local.home import Places
 
 pytest.importorskip("ministack")
@@ -271,6 +274,37 @@ def test_a_damaged_snapshot_is_refused_and_left_alone(home: Path, content: bytes
         daemon.ensure_running(home)
     assert "reset" in str(caught.value.hint)
     assert (places.state / "snapshot.jsonl").read_bytes() == content
+
+
+def test_a_snapshot_takes_back_no_refusal_that_came_after_it_began() -> None:
+    async def nobody(*call: Any) -> None:
+        raise AssertionError("nothing is served here")
+
+    traffic = Traffic(nobody)
+    assert traffic.refuse_writes("is full")
+    when_it_began = traffic.refusals
+    assert not traffic.refuse_writes("is full")
+    assert not traffic.take_writes(when_it_began)
+    assert traffic.take_writes(traffic.refusals)
+    assert not traffic.take_writes(traffic.refusals)
+
+
+def test_positions_are_read_while_a_mapping_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "shard.json").write_text(name)
+    (tmp_path / "one" / "shard.json.new").write_text("half")
+    scan = os.scandir
+
+    def removed_meanwhile(path: Any = ".") -> Any:
+        if str(path) == str(tmp_path / "other"):
+            shutil.rmtree(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", removed_meanwhile)
+    assert _read_all(tmp_path) == {"one/shard.json": b"one"}
 
 
 def test_sequence_numbers_rise_when_the_clock_does_not() -> None:

@@ -29,7 +29,16 @@ from stockpipe.aws import Endpoint
 from stockpipe.local import daemon
 from stockpipe.local.home import Places
 from stockpipe.local.outbox import Message, Outbox
-from stockpipe.local.webhooks import LINE_LENGTH, STOPPED, Failure, Outcome, Post, Webhooks, deliver
+from stockpipe.local.webhooks import (
+    LINE_LENGTH,
+    STOPPED,
+    Failure,
+    Outcome,
+    Post,
+    Webhooks,
+    deliver,
+    shown,
+)
 
 pytest.importorskip("ministack")
 
@@ -210,13 +219,33 @@ def test_a_password_in_the_url_is_sent_as_such_and_shown_nowhere(receiver: Recei
     assert request.path == "/hook?key=1"
     assert request.headers["authorization"] == "Basic bWU6cEBzcw=="  # me:p@ss
     assert "p%40ss" not in repr(post(url))
+    assert shown(url) == receiver.url + "?..."
 
 
-@pytest.mark.parametrize("url", ["http://a:b:c/", "http://host/a b", "http://h" + "o" * 70])
-def test_what_is_no_url_is_a_final_failure(url: str) -> None:
-    failure = deliver(post(url))
-    assert failure is not None
-    assert failure.final
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a:secret:c/",
+        "http://me:sec/ret@host/",
+        "http://host/a secret",
+        "http://[::secret",
+        "http://h" + "o" * 70 + "/secret",
+    ],
+)
+def test_what_is_no_url_is_a_final_failure_and_not_quoted(url: str) -> None:
+    assert deliver(post(url)) == Failure("not a URL", final=True)
+
+
+def test_a_failed_post_says_no_secret_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[Outcome] = []
+    webhooks = Webhooks()
+    for url in ("http://me:secret/secret@host/?key=secret", "http://[::secret"):
+        webhooks.post(post(url, told))
+    until(lambda: len(told) == 2)
+    webhooks.stop()
+    assert [outcome.error for outcome in told] == ["not a URL"] * 2
+    assert len(caplog.messages) == 2
+    assert "secret" not in caplog.text
 
 
 # Against the embedded cloud.
@@ -281,6 +310,8 @@ def test_a_webhook_gets_nothing_until_it_has_visited_its_link(
     published = sns.publish(TopicArn=arn, Subject="s", Message="in time")["MessageId"]
     [notification] = until(lambda: receiver.of_type("Notification"))
     [listed] = sns.list_subscriptions_by_topic(TopicArn=arn)["Subscriptions"]
+    known = sns.get_subscription_attributes(SubscriptionArn=listed["SubscriptionArn"])["Attributes"]
+    assert known["ConfirmationWasAuthenticated"] == "false"
     assert (
         notification.headers
         | {
@@ -437,7 +468,10 @@ def test_a_stop_leaves_no_delivery_untold(home: Path, cloud: Endpoint, receiver:
     assert [(one.status, one.error) for one in noted(home, arn)][1:] == [("failed", STOPPED)]
 
 
-@pytest.mark.parametrize("endpoint", ["file:///etc/passwd", "https://example.com/", "http:///x"])
+@pytest.mark.parametrize(
+    "endpoint",
+    ["file:///etc/passwd", "https://example.com/", "http:///x", "http://[::1", "http://a:b/c@d"],
+)
 def test_an_endpoint_that_is_no_url_of_its_protocol_is_refused(
     cloud: Endpoint, endpoint: str
 ) -> None:

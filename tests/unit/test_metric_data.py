@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from stockpipe.domain.clock import SYSTEM_CLOCK
 from stockpipe.functions.telemetry import metrics_line
-from stockpipe.local.emulator.alarms import State, state_of
+from stockpipe.local.emulator.alarms import Rule, State, state_of
 from stockpipe.local.metrics import points
 from stockpipe.local.metrics.emf import metrics_in
-from stockpipe.local.metrics.points import KEEP_S, MINUTE_S, Point
+from stockpipe.local.metrics.points import KEEP_S, MINUTE_S, VALUES_S, Point
 
 NOON = 1_637_496_000.0
 
@@ -63,6 +63,30 @@ def test_what_comes_a_little_late_is_counted_in_its_own_minute() -> None:
     points.add(found, NOON + MINUTE_S, 1.0, "Count", {"k": "v"})
     points.add(found, NOON + 59.9, 1.0, "Count", {"k": "v"})
     assert [point["_stat"]["Sum"] for point in found] == [2.0, 1.0]
+
+
+def test_minutes_that_take_turns_are_a_point_each() -> None:
+    """Log lines of many functions reach one metric, each with the time that it gives itself."""
+    found: list[Point] = []
+    for _ in range(100):
+        for minute in (9, 0, 5, 7, 2, 1):
+            points.add(found, NOON + minute * MINUTE_S, 1.0, "Count", {})
+    minutes = [(point["Timestamp"] - NOON) / MINUTE_S for point in found]
+    assert minutes == [0, 1, 2, 5, 7, 9]
+    assert {point["_stat"]["Sum"] for point in found} == {100.0}
+
+
+def test_values_are_forgotten_after_some_hours_and_statistics_are_not() -> None:
+    found = added(1.0, 2.0)
+    points.add(found, NOON + VALUES_S, 3.0, "Count", {})
+    points.forget_values(found, NOON + VALUES_S)
+    assert points.samples(found[0]) == [(1.0, 1.0), (2.0, 1.0)]
+    points.forget_values(found, NOON + VALUES_S + 1)
+    points.add(found, NOON, 4.0, "Count", {})
+    assert [points.samples(point) for point in found] == [None, [(3.0, 1.0)]]
+    assert [point["_stat"]["Sum"] for point in found] == [7.0, 3.0]
+    later = NOON + KEEP_S
+    assert points.kept(found, later, others_since=later) == found
 
 
 def test_a_busy_day_is_all_that_is_kept_of_a_busy_week() -> None:
@@ -193,28 +217,59 @@ KEEPS = "the state that it has"
 @pytest.mark.parametrize(
     ("data", "needed", "expected"),
     [
-        # From the tables of "Configuring how CloudWatch alarms treat missing data", where three
-        # periods are enough to tell.
+        # The tables of "Configuring how CloudWatch alarms treat missing data", row by row: three
+        # evaluation periods, and an evaluation range of five. First 3 out of 3,
+        ("0 - X - X", 3, ("OK", "OK", "OK", "OK")),
+        ("0 - - - -", 3, ("OK", "OK", "OK", "OK")),
+        ("- - - - -", 3, ("INSUFFICIENT_DATA", KEEPS, "ALARM", "OK")),
+        ("0 X X - X", 3, ("ALARM", "ALARM", "ALARM", "ALARM")),
+        ("- - X - -", 3, ("ALARM", KEEPS, "ALARM", "OK")),
+        # then 2 out of 3,
+        ("0 - X - X", 2, ("ALARM", "ALARM", "ALARM", "ALARM")),
+        ("0 0 X 0 X", 2, ("ALARM", "ALARM", "ALARM", "ALARM")),
+        ("0 - X - -", 2, ("OK", "OK", "ALARM", "OK")),
+        ("- - - - 0", 2, ("OK", "OK", "ALARM", "OK")),
+        ("- - - X -", 2, ("ALARM", KEEPS, "ALARM", "OK")),
+        # and the text below them: 3 out of 3 "does not go immediately into ALARM state" here.
+        ("- - - - X", 3, (KEEPS, KEEPS, "ALARM", "OK")),
+        ("- - - X -", 3, (KEEPS, KEEPS, "ALARM", "OK")),
+        # A range as long as the three periods, as ours.
         ("- - -", 3, ("INSUFFICIENT_DATA", KEEPS, "ALARM", "OK")),
         ("X X X", 3, ("ALARM", "ALARM", "ALARM", "ALARM")),
         ("X - -", 3, ("ALARM", KEEPS, "ALARM", "OK")),
+        ("- X -", 3, (KEEPS, KEEPS, "ALARM", "OK")),
         ("0 X X", 3, ("OK", "OK", "OK", "OK")),
         ("X 0 X", 2, ("ALARM", "ALARM", "ALARM", "ALARM")),
         ("0 X -", 2, ("OK", "OK", "ALARM", "OK")),
-        ("- - 0", 2, ("OK", "OK", "ALARM", "OK")),
         ("- X -", 2, ("ALARM", KEEPS, "ALARM", "OK")),
-        # One of one, as most of ours.
-        ("X", 1, ("ALARM", "ALARM", "ALARM", "ALARM")),
-        ("0", 1, ("OK", "OK", "OK", "OK")),
-        ("-", 1, ("INSUFFICIENT_DATA", KEEPS, "ALARM", "OK")),
+        ("- - X", 2, (KEEPS, KEEPS, "ALARM", "OK")),
     ],
 )
 def test_an_alarm_s_state_follows_its_data_and_what_is_missing(
     data: str, needed: int, expected: tuple[str, ...]
 ) -> None:
+    follows(data, 3, needed, expected)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("X", ("ALARM", "ALARM", "ALARM", "ALARM")),
+        ("0", ("OK", "OK", "OK", "OK")),
+        ("-", ("INSUFFICIENT_DATA", KEEPS, "ALARM", "OK")),
+    ],
+)
+def test_one_of_one_as_most_of_ours_follows_its_one_period(
+    data: str, expected: tuple[str, ...]
+) -> None:
+    follows(data, 1, 1, expected)
+
+
+def follows(data: str, periods: int, needed: int, expected: tuple[str, ...]) -> None:
+    """Whatever state it was in before."""
     breaching = [{"X": True, "0": False, "-": None}[one] for one in data.split()]
     states: tuple[State, ...] = ("OK", "ALARM", "INSUFFICIENT_DATA")
     for treatment, state in zip(TREATMENTS, expected, strict=True):
         for current in states:
-            found = state_of(breaching, needed, treatment, current)
+            found = state_of(breaching, Rule(periods, needed, treatment), current)
             assert found == (current if state == KEEPS else state), (treatment, current)

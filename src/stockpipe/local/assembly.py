@@ -20,6 +20,7 @@ from stockpipe.local.emulator import (
     state,
     subscriptions,
 )
+from stockpipe.local.emulator.expiry import Expiry
 from stockpipe.local.emulator.journal import Journal
 from stockpipe.local.event_sources import hooks, report
 from stockpipe.local.home import Credentials, Places
@@ -30,8 +31,10 @@ from stockpipe.local.webhooks import Webhooks
 
 def install(
     places: Places, credentials: Credentials, endpoint: Endpoint, journal: Journal
-) -> Webhooks:
-    """Replace it all in the ministack that is loaded; out: the webhooks' sender, to be stopped.
+) -> tuple[Webhooks, Expiry]:
+    """Replace it all in the ministack that is loaded.
+
+    Out: the webhooks' sender, to be stopped, and what removes expired items, to be begun.
 
     Raises LocalCloudError where a name that we replace is not there.
     """
@@ -55,4 +58,6 @@ def install(
     report.on_figures(feeds.of_mapping)
     alarms.install()
     journal.install(sequences)
-    return webhooks
+    expiry = Expiry(journal, sequences["dynamodb"])
+    expiry.install()
+    return webhooks, expiry

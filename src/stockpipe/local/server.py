@@ -126,14 +126,22 @@ class Server:
         app = parts.load(self._settings)
         write_json(places.format, {"format": DATA_FORMAT, "emulator": parts.VERSION})
         self._snapshots.install(app)
-        self._webhooks = assembly.install(places, self._credentials, self._endpoint, journal)
+        self._webhooks, self._expiry = assembly.install(
+            places, self._credentials, self._endpoint, journal
+        )
         repeated = self._snapshots.restore()
         self._gate = access.Gate(app.app, self._credentials, self._record.nonce)
         self._traffic = Traffic(subscriptions.ConfirmationLink(self._gate, self._note_change))
         self._traffic.changed = repeated
+        journal.failed = self._refuse_writes
 
     def _note_change(self) -> None:
+        """Something changed that no request of a client asked for."""
         self._traffic.changed = True
+
+    def _refuse_writes(self, reason: str) -> None:
+        if self._traffic.refuse_writes(reason):
+            _log.error("writes are refused for now: it %s", reason)
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         from hypercorn.asyncio import serve
@@ -159,8 +167,9 @@ class Server:
         parts.hide(self._settings)
         self._note("ready")
         _log.info("ready on %s, data in %s", self._endpoint.url, self._places.local)
+        self._expiry.begin(loop, self._note_change)
         keeping = loop.create_task(self._keep())
-        watching = loop.create_task(alarms.watch(self._changed))
+        watching = loop.create_task(alarms.watch(self._note_change))
         stopping = loop.create_task(self._until_stopped())
         tasks = (serving, keeping, watching, stopping)
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -213,21 +222,15 @@ class Server:
             if not self._traffic.changed or self._record.state != "ready":
                 continue
             self._traffic.changed = False
-            began = time.monotonic()
+            began, refusals = time.monotonic(), self._traffic.refusals
             try:
                 await self._snapshots.save()
             except OSError as error:
-                reason = f"cannot save its data: {error.strerror or error}"
-                if self._traffic.refuse_writes(reason):
-                    _log.error("writes are refused for now: it %s", reason)
+                self._refuse_writes(f"cannot save its data: {error.strerror or error}")
             else:
-                if self._traffic.take_writes():
+                if self._traffic.take_writes(refusals):
                     _log.info("snapshot written, writes are taken again")
             wait_s = max(SNAPSHOT_EVERY_S, SNAPSHOT_SHARE * (time.monotonic() - began))
-
-    def _changed(self) -> None:
-        """Something changed that no request asked for."""
-        self._traffic.changed = True
 
     def _clear_away(self) -> None:
         """End function processes, of this server or of one that was killed; empty the scratch."""

@@ -28,6 +28,8 @@ LINE_LENGTH = 1_000
 STOPPED = "the embedded cloud was stopped"
 _STOP_S = 2.0
 _TOO_MANY_REQUESTS = 429
+_NO_URL = "not a URL"
+"""And no more: Python's own words quote what may be a password."""
 
 _log = logging.getLogger(__name__)
 
@@ -179,8 +181,8 @@ def deliver(post: Post) -> Failure | None:
             connection = http.client.HTTPSConnection(*place, timeout=TIMEOUT_S, context=context)
         else:
             connection = http.client.HTTPConnection(*place, timeout=TIMEOUT_S)
-    except (http.client.InvalidURL, ValueError) as error:
-        return Failure(f"not a URL: {error}", final=True)
+    except (http.client.InvalidURL, ValueError):
+        return Failure(_NO_URL, final=True)
     headers = dict(post.headers)
     if parts.username is not None:
         # SNS sends it when asked by a 401 only; whoever named the URL wants us to have it.
@@ -194,8 +196,8 @@ def deliver(post: Post) -> Failure | None:
         return Failure(f"certificate: {error.verify_message}", final=True)
     except TimeoutError:
         return Failure(f"no answer within {TIMEOUT_S:.0f} s", final=False)
-    except (http.client.InvalidURL, ValueError) as error:  # a host or path as there is none
-        return Failure(f"not a URL: {error}", final=True)
+    except (http.client.InvalidURL, ValueError):  # a host or path as there is none
+        return Failure(_NO_URL, final=True)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Failure(reason, final=False)
@@ -207,7 +209,15 @@ def deliver(post: Post) -> Failure | None:
 
 
 def shown(url: str) -> str:
-    """A URL to be shown: where it goes, without the password or key that it may hold."""
-    parts = urlsplit(url)
+    """A URL to be shown: where it goes, without its user, password and query.
+
+    A key that is a part of the path, as of Slack's webhooks, is shown. What is no URL is not: a
+    password with a slash in it looks like a port and a path.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return _NO_URL
     query = "?..." if parts.query else ""
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}"

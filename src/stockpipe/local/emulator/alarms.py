@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import operator
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
@@ -36,6 +38,7 @@ _USED = (
     "_dims_from_list",
     "_dims_key",
     "_dispatch_alarm_actions",
+    "_evict_old_metrics",
     "_evaluate_parent_alarms",
     "_metrics",
     "_record_history",
@@ -57,6 +60,17 @@ def install() -> None:
     replace(cloudwatch, "_evaluate_all_alarms", lambda: None)
     for name in _USED:
         replace(cloudwatch, name, vars(cloudwatch).get(name))  # asserts that it is there
+    cloudwatch.logger.addFilter(_Untold())
+
+
+class _Untold(logging.Filter):
+    """Raises what ministack logs and forgets when it cannot notify somebody of an alarm."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError) and str(record.msg).startswith("alarm actions: SNS fanout"):
+            raise error
+        return True
 
 
 async def watch(changed: Callable[[], None], clock: Clock = SYSTEM_CLOCK) -> None:
@@ -76,12 +90,16 @@ async def watch(changed: Callable[[], None], clock: Clock = SYSTEM_CLOCK) -> Non
 def evaluate(now: float, since: float) -> bool:
     """Evaluate every alarm that became due after ``since``; out: whether one changed its state.
 
+    Once a minute, and before that, metrics that are too old are dropped.
+
     "For any period of one minute or longer, an alarm is evaluated every minute", others every ten
     seconds; the window slides along, and ends with the last whole interval. Epoch seconds.
     """
     from ministack.core.responses import request_scope
     from ministack.services import cloudwatch
 
+    if now // 60 * 60 > since:
+        cloudwatch._evict_old_metrics(now)
     changed = False
     for (account, region, name), alarm in cloudwatch._alarms.all_items():
         interval = 60 if alarm["Period"] >= 60 else 10
@@ -106,12 +124,15 @@ def _follow(alarm: dict[str, Any], end: float) -> bool:
     values, threshold = _values(alarm, end), alarm["Threshold"]
     breaches, _ = _COMPARE[alarm["ComparisonOperator"]]
     breaching = [None if value is None else breaches(value, threshold) for value in values]
-    needed = alarm.get("DatapointsToAlarm") or len(values)
-    state = state_of(breaching, needed, alarm["TreatMissingData"], alarm["StateValue"])
+    rule = Rule(
+        periods=len(values),
+        needed=alarm.get("DatapointsToAlarm") or len(values),
+        missing=alarm["TreatMissingData"],
+    )
+    state = state_of(breaching, rule, alarm["StateValue"])
     if state == alarm["StateValue"]:
         return False
-    _enter(alarm, state, _reason(alarm, state, values))
-    return True
+    return _enter(alarm, state, _reason(alarm, state, values))
 
 
 def _values(alarm: Mapping[str, Any], end: float) -> list[float | None]:
@@ -133,23 +154,39 @@ def _values(alarm: Mapping[str, Any], end: float) -> list[float | None]:
     ]
 
 
-def state_of(breaching: Sequence[bool | None], needed: int, missing: str, current: State) -> State:
-    """The state of an alarm: ``breaching`` for each period, None where its data is missing.
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """EvaluationPeriods, DatapointsToAlarm and TreatMissingData of an alarm."""
 
-    ``needed`` is DatapointsToAlarm, ``missing`` is TreatMissingData. After the tables in
-    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html,
-    but that no period before EvaluationPeriods is asked to stand in for a missing one.
+    periods: int
+    needed: int
+    missing: str
+
+
+def state_of(breaching: Sequence[bool | None], rule: Rule, current: State) -> State:
+    """The state of an alarm: ``breaching`` for each period of its evaluation range, oldest first,
+    None where data is missing.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html
+    The range is as long as ``rule.periods`` or longer. AWS does not say how much longer its own is;
+    :func:`evaluate` asks for no more.
     """
     found = [one for one in breaching if one is not None]
-    filled = len(breaching) - len(found) if missing == "breaching" else 0
-    if sum(found) + filled >= needed:
+    filled = rule.periods - len(found)
+    if filled <= 0:  # enough real data: what is missing does not matter
+        return "ALARM" if sum(found[-rule.periods :]) >= rule.needed else "OK"
+    if sum(found) + (filled if rule.missing == "breaching" else 0) >= rule.needed:
         return "ALARM"
-    if missing in ("notBreaching", "breaching") or not all(found):
+    if rule.missing in ("notBreaching", "breaching") or not all(found):
         return "OK"
-    if missing == "ignore":
+    if rule.missing == "ignore":
         return current
-    # Nothing but breaching data, if too little: an alarm rather than none ("premature").
-    return "ALARM" if found else "INSUFFICIENT_DATA"
+    if not found:
+        return "INSUFFICIENT_DATA"
+    # Nothing but breaching data, and too little. "Avoiding premature transitions to alarm state":
+    # it counts once the oldest is old enough; until then the next point may show it was an outlier.
+    age = len(breaching) - breaching.index(True)
+    return "ALARM" if age >= rule.needed else current
 
 
 def _reason(alarm: Mapping[str, Any], state: State, values: Sequence[float | None]) -> str:
@@ -176,14 +213,21 @@ def _datapoints(count: int, kind: str = "") -> str:
     return f"{count} {kind}datapoint{' was' if count == 1 else 's were'}"
 
 
-def _enter(alarm: dict[str, Any], state: State, reason: str) -> None:
-    """The transition: the only moment at which actions are taken."""
+def _enter(alarm: dict[str, Any], state: State, reason: str) -> bool:
+    """The transition: the only moment at which actions are taken. Out: whether it was made; one
+    that nobody could be told of is left to the next evaluation."""
     from ministack.services import cloudwatch
 
-    before, alarm["StateValue"], alarm["StateReason"] = alarm["StateValue"], state, reason
+    before = alarm["StateValue"]
+    try:
+        cloudwatch._dispatch_alarm_actions(alarm, before, state, reason)
+    except OSError as error:
+        _log.error("alarm %s: nobody is told: %s", alarm["AlarmName"], error.strerror or error)
+        return False
+    alarm["StateValue"], alarm["StateReason"] = state, reason
     alarm["StateUpdatedTimestamp"] = int(time.time())
     alarm.pop("StateReasonData", None)
     _log.info("alarm %s: %s, %s", alarm["AlarmName"], state, reason)
     cloudwatch._record_history(alarm["AlarmName"], before, state, reason)
-    cloudwatch._dispatch_alarm_actions(alarm, before, state, reason)
     cloudwatch._evaluate_parent_alarms(alarm)
+    return True

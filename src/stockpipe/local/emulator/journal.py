@@ -1,13 +1,16 @@
 """What was written since the last snapshot: nothing that was acknowledged is lost to ``kill -9``.
 
 Every request that puts records into Kinesis or changes items in DynamoDB is appended to a file
-before it is answered, and done again after a crash, on top of the last snapshot, in the same order
-and with the same sequence numbers. ministack does such a request in one piece on the event loop,
-so the order of the file is the order in which they took effect. Each snapshot begins a new file
-and, once it is written, makes the older ones superfluous.
+before it is answered, and done again after a crash, on top of the last snapshot, in the same order,
+at the same time of the day and with the same sequence numbers. ministack does such a request in one
+piece on the event loop, so the order of the file is the order in which they took effect. So nothing
+else may change an item in between: what time to live removes is in the file as well (``expiry``).
+Each snapshot begins a new file and, once it is written, makes the older ones superfluous.
 
-There is no fsync: what a process has written survives its death, not the machine's. Whatever else
-changes (a table made or deleted, a function, a topic) is as of the last snapshot.
+Deleting a table or stream is repeated too, or else its items would come back among those of another
+one of its name. There is no fsync: what a process has written survives its death, not the
+machine's. Whatever else changes (a table that was made, a function, a topic) is as of the last
+snapshot, and so what was written into a table or stream made since is lost with it.
 
 An entry is a line of JSON, which ends with the length of the request's body, then the body.
 """
@@ -18,22 +21,35 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from stockpipe.errors import LocalCloudError
 from stockpipe.local.emulator.parts import replace
-from stockpipe.local.emulator.state import Sequence
+from stockpipe.local.emulator.state import Moment, Sequence
 from stockpipe.local.home import RESET_HINT
 
 _KEPT = {
-    "kinesis": frozenset({"PutRecord", "PutRecords"}),
+    "kinesis": frozenset({"PutRecord", "PutRecords", "DeleteStream"}),
     "dynamodb": frozenset(
-        {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"}
+        {
+            "PutItem",
+            "UpdateItem",
+            "DeleteItem",
+            "BatchWriteItem",
+            "TransactWriteItems",
+            "ExecuteStatement",
+            "BatchExecuteStatement",
+            "ExecuteTransaction",
+            "DeleteTable",
+        }
     ),
 }
+_REASONS = 5
+"""The most that are said, of those for which writes could not be repeated."""
 _HEADERS = ("x-amz-target", "content-type")
 _log = logging.getLogger(__name__)
 
@@ -41,7 +57,11 @@ Handler = Callable[..., Any]
 
 
 class Journal:
-    """The files ``journal-<number>`` of a directory. To be used on the event loop only."""
+    """The files ``journal-<number>`` of a directory. To be used on the event loop only.
+
+    ``failed`` is called with the reason when an entry could not be written: what it stands for has
+    happened, but only a snapshot can keep it now.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -49,6 +69,7 @@ class Journal:
         self._sequences: dict[str, Sequence] = {}
         self._file: int | None = None
         self._number = max(self._numbers(), default=0)
+        self.failed: Callable[[str], object] = _log.error
 
     def install(self, sequences: dict[str, Sequence]) -> None:
         """Keep what both services do from now on; to be called after all that replaces parts of
@@ -59,8 +80,12 @@ class Journal:
         self._wrap("kinesis", kinesis)
         self._wrap("dynamodb", dynamodb)
 
+    def own(self, service: str, handler: Handler, sequence: Sequence) -> None:
+        """Entries of ``service`` are repeated by ``handler``, which takes what ministack's take."""
+        self._handlers[service], self._sequences[service] = handler, sequence
+
     def _wrap(self, service: str, module: ModuleType) -> None:
-        from ministack.core.responses import error_response_json, get_account_id, get_region
+        from ministack.core.responses import error_response_json
 
         kept, sequence = _KEPT[service], self._sequences[service]
 
@@ -73,23 +98,33 @@ class Journal:
                 answer = await original(method, path, headers, body, query)
             if answer[0] != 200:
                 return answer
-            entry = {
-                "service": service,
-                "scope": [get_account_id(), get_region()],
-                "moment": moment,
-                "headers": {name: headers[name] for name in _HEADERS if name in headers},
-                "length": len(body),
-            }
             try:
-                self._append(json.dumps(entry).encode() + b"\n" + body)
+                self.keep(service, moment, headers, body)
             except OSError as error:
-                # Not acknowledged, so it may be lost; the sender tries again.
-                reason = f"The embedded cloud's disk: {error.strerror or error}."
+                # Not acknowledged, but done: a sender that tries again may be told that it is there
+                # already. So nothing more is taken until a snapshot holds it.
+                reason = str(error.strerror or error)
+                self.failed(f"cannot save its data: {reason}")
+                reason = f"The embedded cloud's disk: {reason}."
                 _log.error("%s: %s", headers["x-amz-target"], reason)
                 return error_response_json("InternalFailure", reason, 500)
             return answer
 
         original = self._handlers[service] = replace(module, "handle_request", handle_request)
+
+    def keep(self, service: str, moment: Moment, headers: Mapping[str, str], body: bytes) -> None:
+        """Append what the calling code's account and region has done. Raises OSError; then the file
+        is as it was."""
+        from ministack.core.responses import get_account_id, get_region
+
+        entry = {
+            "service": service,
+            "scope": [get_account_id(), get_region()],
+            "moment": moment,
+            "headers": {name: headers[name] for name in _HEADERS if name in headers},
+            "length": len(body),
+        }
+        self._append(json.dumps(entry).encode() + b"\n" + body)
 
     def _append(self, entry: bytes) -> None:
         file = self._open_next() if self._file is None else self._file
@@ -135,34 +170,38 @@ class Journal:
         return asyncio.run(self._repeat_all())
 
     async def _repeat_all(self) -> int:
-        done = lost = 0
+        done, lost = 0, Counter[str]()
         for number in sorted(self._numbers()):
             for entry, body in _entries(self._path(number)):
                 done += 1
-                lost += not await self._repeat(entry, body)
+                if reason := await self._repeat(entry, body):
+                    lost[reason] += 1
         if lost:
             _log.warning(
-                "%d of %d writes since the last snapshot could not be repeated: "
-                "it does not know the table or stream that they were for",
-                lost,
+                "%d of %d writes since the last snapshot could not be repeated: %s",
+                lost.total(),
                 done,
+                "; ".join(f"{reason} ({count})" for reason, count in lost.most_common(_REASONS)),
             )
         return done
 
-    async def _repeat(self, entry: dict[str, Any], body: bytes) -> bool:
+    async def _repeat(self, entry: dict[str, Any], body: bytes) -> str:
+        """Out: why it could not be repeated, or nothing."""
         from ministack.core.responses import request_scope
 
-        service, headers = entry["service"], entry["headers"]
-        # The handler from before ours, which would keep the request a second time.
-        handler = self._handlers[service]
-        with (
-            request_scope(*entry["scope"]),
-            self._sequences[service].one_moment(entry["moment"]),
-        ):
-            status, _, answer = await handler("POST", "/", headers, body, {})
-        if status != 200:
-            _log.info("%s could not be repeated: %s", headers["x-amz-target"], answer)
-        return bool(status == 200)
+        try:
+            service, headers = entry["service"], entry["headers"]
+            # The handler from before ours, which would keep the request a second time.
+            handler = self._handlers[service]
+            with (
+                request_scope(*entry["scope"]),
+                self._sequences[service].one_moment(entry["moment"]),
+            ):
+                status, _, answer = await handler("POST", "/", headers, body, {})
+        except Exception as error:  # noqa: BLE001 - logged; the others are still to be repeated
+            _log.exception("a write since the last snapshot cannot be repeated: %s", entry)
+            return f"{type(error).__name__}: {error}"
+        return "" if status == 200 else _shortened(answer)
 
     def _numbers(self) -> list[int]:
         return [int(path.name.partition("-")[2]) for path in self._directory.glob("journal-*")]
@@ -187,3 +226,7 @@ def _entries(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
             if len(body) < length:
                 return
             yield entry, body
+
+
+def _shortened(answer: str | bytes) -> str:
+    return (answer if isinstance(answer, str) else answer.decode(errors="replace"))[:300]

@@ -142,18 +142,24 @@ def fail_lost_writes() -> None:
 
 
 def answer_lost_writes() -> None:
-    """Such a failure in S3's own words, so that every SDK shows the reason."""
-    from ministack.services import s3
+    """A write that fails, of an object or of a mail, fails its request in the service's own words,
+    so that every SDK shows the reason and tries again."""
+    from ministack.services import s3, sns
 
+    _answer(s3, lambda reason, path: s3._error("InternalError", reason, 500, path))
+    _answer(sns, lambda reason, path: sns._error("InternalError", reason, 500))
+
+
+def _answer(service: ModuleType, refuse: Callable[[str, str], Any]) -> None:
     async def handle_request(method: str, path: str, *rest: Any, **named: Any) -> Any:
         try:
             return await original(method, path, *rest, **named)
         except OSError as error:
             reason = f"The embedded cloud's disk: {error.strerror or error}."
-            _log.error("S3 %s %s: %s", method, path, reason)
-            return s3._error("InternalError", reason, 500, path)
+            _log.error("%s %s %s: %s", service.__name__, method, path, reason)
+            return refuse(reason, path)
 
-    original: Callable[..., Any] = replace(s3, "handle_request", handle_request)
+    original: Callable[..., Any] = replace(service, "handle_request", handle_request)
 
 
 def trust_loopback() -> None:

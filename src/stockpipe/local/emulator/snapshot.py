@@ -285,9 +285,12 @@ class Snapshots:
 def _read_all(directory: Path) -> dict[str, bytes]:
     """The files below a directory by relative name; those being replaced meanwhile are left out."""
     found = {}
-    for path in (path for path in directory.rglob("*") if path.suffix != ".new"):
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-            found[path.relative_to(directory).as_posix()] = path.read_bytes()
+    # Not rglob: it fails when a directory is removed under it (Python 3.11); this leaves it out.
+    for inside, _, names in os.walk(directory):
+        for path in (Path(inside, name) for name in names):
+            if path.suffix != ".new":
+                with contextlib.suppress(FileNotFoundError):
+                    found[path.relative_to(directory).as_posix()] = path.read_bytes()
     return found
 
 

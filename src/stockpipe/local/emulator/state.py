@@ -4,6 +4,8 @@
   saves readers' positions but not these, so every restart loses what has not been read.
 * Sequence numbers of Kinesis and DynamoDB Streams: made of the wall clock, so a clock that steps
   back, or a restart after one, would give a later record a lower number than an earlier one.
+* Tokens of DynamoDB's transactions: without them a client that tries again after a restart has its
+  transaction done twice. AWS knows a token for 10 minutes.
 * STS sessions: without them AssumeRole credentials stop working although they have not expired.
 """
 
@@ -22,6 +24,10 @@ _KEY = "stockpipe"
 """Under which the additions lie in a service's saved state, beside its own."""
 
 
+Moment = list[float]
+"""Last millisecond and count of a :class:`Sequence`, and the time of the day (epoch seconds)."""
+
+
 class Sequence:
     """Ever rising numbers of 30 digits in the emulator's format: milliseconds, then a counter."""
 
@@ -29,31 +35,37 @@ class Sequence:
         self._now_s = now_s
         self._lock = threading.Lock()
         self._last_ms = self._count = 0
-        self._stands = False
+        self._stands_at_s: float | None = None
 
     def __call__(self) -> str:
         with self._lock:
-            if not self._stands:
-                self._tick()
+            if self._stands_at_s is None:
+                self._tick(self._now_s())
             self._count += 1
             return f"{self._last_ms:020d}{self._count:010d}"
 
-    def _tick(self) -> None:
-        self._last_ms = max(self._last_ms, int(self._now_s() * 1000))
+    def _tick(self, now_s: float) -> None:
+        self._last_ms = max(self._last_ms, int(now_s * 1000))
+
+    def time(self) -> float:
+        """The time of the day, epoch seconds; that of the moment, within one."""
+        return self._now_s() if self._stands_at_s is None else self._stands_at_s
 
     @contextlib.contextmanager
-    def one_moment(self, again: list[int] | None = None) -> Iterator[list[int]]:
-        """Within, the clock stands; the value leads to the same numbers when given as ``again``."""
+    def one_moment(self, again: Moment | None = None) -> Iterator[Moment]:
+        """Within, the clock stands. The value leads to the same numbers and the same time when
+        given as ``again``."""
         with self._lock:
             if again:
-                self._last_ms, self._count = again
+                self._last_ms, self._count, at_s = int(again[0]), int(again[1]), again[2]
             else:
-                self._tick()
-            self._stands, moment = True, [self._last_ms, self._count]
+                at_s = round(self._now_s(), 3)
+                self._tick(at_s)
+            self._stands_at_s, moment = at_s, [self._last_ms, self._count, at_s]
         try:
             yield moment
         finally:
-            self._stands = False
+            self._stands_at_s = None
 
     def saved(self) -> list[int]:
         # Without the lock: this runs in the snapshot's process, where no thread could release it.
@@ -63,6 +75,17 @@ class Sequence:
         with self._lock:
             self._last_ms = max(self._last_ms, saved[0])
             self._count = max(self._count, saved[1])
+
+
+class _Clock:
+    """The module ``time`` for a service whose clock stands while a request is kept or repeated:
+    so a record that is put again after a crash has the arrival time that it had."""
+
+    def __init__(self, sequence: Sequence) -> None:
+        self.time = sequence.time
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
 
 
 def install() -> dict[str, Sequence]:
@@ -75,11 +98,15 @@ def install() -> dict[str, Sequence]:
     streams, records = Sequence(), Sequence()
     replace(kinesis, "_next_sequence_number", records)
     replace(dynamodb, "_next_stream_seq", streams)
+    replace(kinesis, "time", _Clock(records))
+    replace(dynamodb, "time", _Clock(streams))
 
     def restore_streams(saved: dict[str, Any]) -> None:
         dynamodb._stream_records.update(saved["records"])
         dynamodb._stream_trimmed.update(saved["trimmed"])
         dynamodb._closed_streams.update(saved["closed"])
+        if "transactions" in saved:  # not in what an earlier version saved
+            dynamodb._txn_idempotency.update(saved["transactions"])
         streams.restore(saved["sequence"])
 
     _extend(
@@ -88,6 +115,7 @@ def install() -> dict[str, Sequence]:
             "records": dynamodb._stream_records,
             "trimmed": dynamodb._stream_trimmed,
             "closed": dynamodb._closed_streams,
+            "transactions": dynamodb._txn_idempotency,
             "sequence": streams.saved(),
         },
         restore_streams,

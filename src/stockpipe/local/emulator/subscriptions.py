@@ -100,7 +100,11 @@ def invite(outbox: Outbox, invitations: Invitations) -> None:
         if answer[0] != 200 or found is None:
             return answer
         if before is None and found["protocol"] in MAIL:
-            outbox.append(_mail(found))
+            try:
+                outbox.append(_mail(found))
+            except OSError:  # the next attempt is then a new subscription again, with its mail
+                sns._unsubscribe({"SubscriptionArn": found["arn"]})
+                raise
         if found["confirmed"]:
             return answer
         if before is not None:
@@ -132,15 +136,13 @@ def refuse_other_schemes() -> None:
     from ministack.services import sns
 
     def validate(protocol: str, endpoint: str) -> Response | None:
-        if protocol in WEB:
-            parts = urlsplit(endpoint)
-            if parts.scheme != protocol or not parts.hostname:
-                refused: Response = sns._error(
-                    "InvalidParameter",
-                    "Invalid parameter: Endpoint must match the specified protocol",
-                    400,
-                )
-                return refused
+        if protocol in WEB and not _is_url(endpoint, protocol):
+            refused: Response = sns._error(
+                "InvalidParameter",
+                "Invalid parameter: Endpoint must match the specified protocol",
+                400,
+            )
+            return refused
         return original(protocol, endpoint)
 
     original: Callable[..., Response | None] = replace(
@@ -148,8 +150,16 @@ def refuse_other_schemes() -> None:
     )
 
 
+def _is_url(endpoint: str, scheme: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        return parts.scheme == scheme and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that is never closed, a port that is no number
+        return False
+
+
 class ConfirmationLink:
-    """ASGI: the one thing that needs no signature, the link of an invitation.
+    """ASGI: lets in, without a signature, who visits the link of an invitation.
 
     A GET of ConfirmSubscription with the token of a subscription that waits for it, and nothing
     besides, confirms it; whatever else goes on to the guard behind. ``confirmed`` is called then.

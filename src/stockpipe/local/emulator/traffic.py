@@ -15,6 +15,7 @@ class Traffic:
     """ASGI: everything passes, until it is closed or writes are refused.
 
     ``changed`` is set by every request that is not plainly a read; the owner resets it.
+    ``refusals`` counts how often there was a reason to refuse writes.
     ``started`` is set once ministack is up. To be used on the event loop only.
     """
 
@@ -23,6 +24,7 @@ class Traffic:
         self._in_flight = 0
         self._closed = False
         self._no_writes = ""
+        self.refusals = 0
         self.changed = False
         self.started = asyncio.Event()
 
@@ -69,10 +71,14 @@ class Traffic:
     def refuse_writes(self, reason: str) -> bool:
         """From now on writes fail with ``reason``; out: whether that is news."""
         news, self._no_writes, self.changed = self._no_writes != reason, reason, True
+        self.refusals += 1
         return news
 
-    def take_writes(self) -> bool:
-        """Writes are taken; out: whether that is news."""
+    def take_writes(self, refusals: int) -> bool:
+        """Writes are taken, unless refused since there were so many ``refusals``; out: whether
+        that is news."""
+        if refusals != self.refusals:
+            return False
         news, self._no_writes = bool(self._no_writes), ""
         return news
 

@@ -19,7 +19,6 @@ from stockpipe.local.metrics import emf, points
 Response = tuple[int, dict[str, Any], Any]
 
 LAMBDA, KINESIS, DYNAMODB = "AWS/Lambda", "AWS/Kinesis", "AWS/DynamoDB"
-EVICT_EVERY_S = 60.0
 
 _OPERATIONS = {
     "_batch_get_item": "BatchGetItem",
@@ -70,11 +69,10 @@ def keep_statistic_sets() -> None:
     """Percentiles of our points, which are statistic sets; and points are dropped in peace.
 
     ministack has no percentiles of statistic sets. It drops old points at every request, by
-    putting new lists in the place of those that a function is just being counted in.
+    putting new lists in the place of those that a function is just being counted in, and in the
+    region of that request alone; here ``alarms.evaluate`` asks for it once a minute.
     """
     from ministack.services import cloudwatch
-
-    evicted_at = float("-inf")
 
     def samples(found: list[points.Point]) -> list[tuple[float, float]] | None:
         all_samples: list[tuple[float, float]] = []
@@ -87,18 +85,18 @@ def keep_statistic_sets() -> None:
             all_samples += of_point
         return all_samples or None
 
-    def evict() -> None:
-        nonlocal evicted_at
-        if time.monotonic() - evicted_at < EVICT_EVERY_S:
+    def evict(now: float | None = None) -> None:
+        """In all accounts and regions; nothing when a request asks for it, without ``now``."""
+        if now is None:
             return
-        evicted_at, now = time.monotonic(), time.time()
         with _one_at_a_time:
-            for key, bucket in cloudwatch._metrics.items():
+            for key, bucket in cloudwatch._metrics.all_items():
+                points.forget_values(bucket, now)
                 left = points.kept(bucket, now, now - cloudwatch.TWO_WEEKS_SECONDS)
                 if not left:
-                    del cloudwatch._metrics[key]
+                    cloudwatch._metrics.pop_scoped(*key)
                 elif len(left) < len(bucket):
-                    cloudwatch._metrics[key] = left
+                    cloudwatch._metrics.set_scoped(*key, left)
 
     of_others: Callable[..., Any] = replace(cloudwatch, "_percentile_samples", samples)
     replace(cloudwatch, "_evict_old_metrics", evict)
