@@ -156,8 +156,8 @@ def test_it_ends_after_so_many_rounds_that_brought_something() -> None:
 def test_it_ends_after_so_long_and_sends_what_was_read() -> None:
     clock = StoppableClock()
     feed = ScriptedFeed(_ticking(clock), live=True)
+    begun = time.monotonic()  # before its thread begins
     run = Run(feed, clock=clock, duration_s=0.2)
-    begun = time.monotonic()
     assert run.end() == list(range(len(run.sink.sent)))
     assert 0.2 <= time.monotonic() - begun < 2.0
     assert run.sink.sent

@@ -12,7 +12,10 @@ from stockpipe.domain.signals import KINDS
 from stockpipe.errors import UsageError
 from stockpipe.infra.resources.sns import asked_tag, comparable
 from stockpipe.operate.alerts import TEST_MARK, TEST_NOTE, marked, sample
-from stockpipe.operate.subscribers import COMBINATIONS, Filter, Subscriber, sender, webhook
+from stockpipe.operate.filters import COMBINATIONS, Filter
+from stockpipe.operate.invitations import webhook
+from stockpipe.operate.queues import sender
+from stockpipe.operate.subscribers import Subscriber
 
 NOW = "2026-11-20T15:00:00.000Z"
 TOPIC = "arn:aws:sns:us-east-2:123456789012:Stock_Trend_Alerts"

@@ -13,7 +13,9 @@ from stockpipe.cli.tail import _edge as edge_of
 from stockpipe.errors import UsageError
 
 if TYPE_CHECKING:
-    from stockpipe.operate.subscribers import Filter, Outcome, Queue, Subscriber
+    from stockpipe.operate.filters import Filter
+    from stockpipe.operate.queues import Queue
+    from stockpipe.operate.subscribers import Outcome, Subscriber
 
 group = typer.Typer(help="What fired, and who is told.", rich_markup_mode=None)
 
@@ -166,15 +168,18 @@ def subscribe(
     --symbol MSFT --signal death also brings AAPL's death crosses; --only starts anew.
     """
     from stockpipe.operate import subscribers as people
+    from stockpipe.operate.filters import Filter
+    from stockpipe.operate.invitations import webhook as protocol_of
+    from stockpipe.operate.queues import queue as queue_of
 
     checked = configuration(ctx, emails=email or None, sms=sms or None).settings
-    wanted = people.Filter(
+    wanted = Filter(
         symbols=tuple(symbols_of(checked, None, symbol, default=False)),
         signals=tuple(one.value for one in signal or ()),
         rules=tuple(rule or ()),
     )
     local = checked.target == "local"
-    urls = [(people.webhook(url, local=local), url) for url in webhook or []]
+    urls = [(protocol_of(url, local=local), url) for url in webhook or []]
     if not (email or sms or urls or sqs):
         raise UsageError("Whom? Name --email, --sms, --webhook or --sqs.")
     if raw is not None and not (urls or sqs):
@@ -187,7 +192,7 @@ def subscribe(
     session = connect(ctx)
     for one in sorted({*wanted.rules} - {known.name for known in session.settings.rules}):
         ui.note(f"No rule of the settings is called {one}.", "yellow")
-    queues = [people.queue(session.aws, one) for one in sqs or []]
+    queues = [queue_of(session.aws, one) for one in sqs or []]
     places: list[tuple[str, str, Queue | None]] = [
         *(("email", one, None) for one in checked.emails if email),
         *(("sms", one, None) for one in checked.sms if sms),
@@ -295,7 +300,7 @@ def _confirmed(session: Session, outcome: Outcome, before: frozenset[str]) -> Ou
     from stockpipe.domain.clock import SYSTEM_CLOCK
     from stockpipe.local.home import Places, home
     from stockpipe.local.outbox import Outbox
-    from stockpipe.operate.subscribers import confirm
+    from stockpipe.operate.invitations import confirm
 
     outbox = Outbox(Places(home()).local)
     with ui.waiting("Waiting for the invitation to go out"):
@@ -307,7 +312,7 @@ def _confirmed(session: Session, outcome: Outcome, before: frozenset[str]) -> Ou
 
 def _open(session: Session, queue: Queue) -> None:
     """Let the topic send to a queue, or say what its owner has to do."""
-    from stockpipe.operate.subscribers import let_in, sender
+    from stockpipe.operate.queues import let_in, sender
 
     if queue.url is None:
         statement = ui.plain(sender(session.aws.names.topic_arn, queue.arn))

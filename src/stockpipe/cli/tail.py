@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 SPARK_READINGS = 16
 
 
+MARKS = {
+    "golden": ("▲ Golden cross", ui.GOLDEN),
+    "death": ("▼ Death cross", ui.DEATH),
+    "move": ("± Move", ui.ANOMALY),
+    "price": ("! Price level", ui.ANOMALY),
+    "spike": ("‼ Spike", ui.ANOMALY),
+}
+
+
 def register(app: typer.Typer) -> None:
     app.command(epilog="stockpipe tail; stockpipe tail AAPL -n 5 --no-follow --json")(tail)
 
@@ -64,6 +73,7 @@ def tail(
     show(first)
     if not follow:
         return
+    printer.loud = True
     try:
         for rows in follower.follow():
             show([row for row in rows if edge is None or row["timestamp"] >= edge])
@@ -121,6 +131,8 @@ class _Printer:
 
     def __init__(self, json: bool) -> None:
         self._json = json
+        self.loud = False
+        """Whether a signal is worth a notification: it has just come."""
         self._prices: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=SPARK_READINGS))
 
     def remember(self, rows: list[Record]) -> None:
@@ -132,13 +144,11 @@ class _Printer:
         if self._json:
             ui.json_line(row)
         elif "rule" in row:
-            style = ui.GOLDEN if row["kind"] == "golden" else ui.DEATH
-            mark = "▲ Golden cross" if row["kind"] == "golden" else "▼ Death cross"
-            ui.out.print(
-                f"{ui.cell(row['timestamp'])}  {row['symbol']:<8} {mark} at {row['price']}"
-                f" ({row['status']})",
-                style=style,
-            )
+            mark, style = MARKS[row["kind"]]
+            what = f"{row['symbol']:<8} {mark} at {row['price']}"
+            ui.out.print(f"{ui.cell(row['timestamp'])}  {what} ({row['status']})", style=style)
+            if self.loud:
+                ui.notify(what)
         else:
             prices = self._prices[row["symbol"]]
             prices.append(float(row["price"]))

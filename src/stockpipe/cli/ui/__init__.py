@@ -21,9 +21,12 @@ from stockpipe.errors import StockpipeError
 __all__ = [
     "ANOMALY", "DEATH", "GOLDEN", "Board", "Steps", "Watchlist", "aloud", "ask", "cell",
     "counting", "err", "error", "heading", "json_line", "live_terminal", "note", "note_markup",
+    "notify",
     "out", "plain", "program", "spark", "table", "tell_on_stdout", "text", "waiting",
 ]  # fmt: skip
 
+NOTIFYING = frozenset({"WezTerm", "ghostty", "iTerm.app"})
+"""Terminals that show OSC 9 as a notification; kitty does, too."""
 GOLDEN, DEATH, ANOMALY = "bold green", "bold red", "yellow"
 
 place_flags = ""
@@ -78,6 +81,16 @@ def aloud() -> Iterator[None]:
         yield
     finally:
         quiet = before
+
+
+def notify(what: str) -> None:
+    """Ring the terminal's bell, or have it show a notification where it is known to (OSC 9)."""
+    if quiet or not (out.is_terminal and err.is_terminal):
+        return
+    shown = "".join(character for character in what if character.isprintable())
+    knows = os.environ.get("TERM_PROGRAM") in NOTIFYING or "KITTY_WINDOW_ID" in os.environ
+    sys.stderr.write(f"\x1b]9;{shown}\x07" if knows else "\a")
+    sys.stderr.flush()
 
 
 def heading(number: int | None, title: str, detail: str = "") -> None:
