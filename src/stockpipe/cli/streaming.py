@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 REDRAW_S = 0.25
 SAID_S = 0.5
 """The least time between two lines of a log of every tick; else they come with the rounds."""
+UNSAID = 20
+"""So many rounds wait for a line each."""
 NAMED = 8
 """So many symbols have room in a line of a log."""
 COLUMNS = ("symbol", "price", "change", "age", "market", "sent", "lag", "averages")
@@ -67,6 +70,14 @@ def sender(aws: Aws, view: View, *, patient: bool) -> Sender:
     return made
 
 
+@dataclass(slots=True)
+class _News:
+    """What a line of the log is going to say."""
+
+    quotes: dict[str, Quote] = field(default_factory=dict)
+    unchanged: int = 0
+
+
 class View:
     """A line per symbol on a terminal, a bar for a recording; in a pipe a line per interval."""
 
@@ -87,8 +98,7 @@ class View:
         self._list = ui.Watchlist(*COLUMNS, right=NUMBERS, spare=SPARE)
         self._troubles: set[str] = set()
         self._lock = threading.Lock()
-        self._news: dict[str, Quote] = {}
-        self._looks, self._unchanged = 0, 0
+        self._unsaid: list[_News] = []
         self._begun = self._drawn = self._said = SYSTEM_CLOCK.monotonic()
         self._advance: Any = lambda step: None
         self._shown = 0
@@ -129,9 +139,11 @@ class View:
         for line in taken.notices:
             ui.note(line, "yellow")
         with self._lock:
-            self._looks += 1
-            self._unchanged += taken.unchanged
-            self._news.update((quote.symbol, quote) for quote in taken.quotes)
+            # While Kinesis does not answer, and where every tick is a round, they share a line.
+            if not self._unsaid or (self._interval_s and len(self._unsaid) < UNSAID):
+                self._unsaid.append(_News())
+            self._unsaid[-1].unchanged += taken.unchanged
+            self._unsaid[-1].quotes.update((quote.symbol, quote) for quote in taken.quotes)
 
     def on_sent(self, sent: Sent) -> None:
         self._watch.sent(sent)
@@ -233,20 +245,19 @@ class View:
         return "   ".join([*parts, f"running {_span(seconds)}"])
 
     def _say(self) -> None:
-        """A line for a log: what came since the last one."""
+        """A line for a log of each round that came since the last one."""
         with self._lock:
-            if not self._looks:
-                return
-            news, unchanged = list(self._news.values()), self._unchanged
-            self._news, self._looks, self._unchanged = {}, 0, 0
-        self._said = SYSTEM_CLOCK.monotonic()
+            unsaid, self._unsaid = self._unsaid, []
+        if unsaid:
+            self._said = SYSTEM_CLOCK.monotonic()
         now = SYSTEM_CLOCK.now()
-        parts = [_told(quote) for quote in news]
-        if len(parts) > NAMED:
-            parts = [f"{len(parts):,} symbols have new quotes"]
-        if unchanged:
-            parts.append(f"{unchanged:,} unchanged{self._why(now)}")
-        ui.note(f"{now:%H:%M:%S} {', '.join(parts) or 'nothing new'}")
+        for news in unsaid:
+            parts = [_told(quote) for quote in news.quotes.values()]
+            if len(parts) > NAMED:
+                parts = [f"{len(parts):,} symbols have new quotes"]
+            if news.unchanged:
+                parts.append(f"{news.unchanged:,} unchanged{self._why(now)}")
+            ui.note(f"{now:%H:%M:%S} {', '.join(parts) or 'nothing new'}")
 
     def _why(self, now: Any) -> str:
         """Of the symbols whose market is closed, or whose quotes are old: the states, and when."""
