@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from stockpipe.domain.exact import normalise_timestamp
 from stockpipe.domain.quote import Quote
 from stockpipe.errors import FeedError, UsageError
 from stockpipe.feeds.base import Feed, Request, Round
@@ -841,10 +842,13 @@ def test_memory_does_not_grow_with_the_ticks() -> None:
         return sum(len(round_.quotes) for round_ in islice(rounds, number))
 
     symbols = [f"S{number}" for number in range(50)]
+    # What other tests left in caches of bounded size would go unseen, and what follows it not.
+    normalise_timestamp.cache_clear()
     tracemalloc.start()
     try:
-        # Fills the caches of bounded size below, which hold some thousand times.
-        send(YahooFeed(["S0"], 1, ForgetfulClock(), Ticking()).rounds(), 2_200)
+        # Fills them: they hold some thousand times.
+        times = normalise_timestamp.cache_parameters()["maxsize"] + 100
+        send(YahooFeed(["S0"], 1, ForgetfulClock(), Ticking()).rounds(), times)
         rounds = YahooFeed(symbols, 1, ForgetfulClock(), Ticking()).rounds()
         send(rounds, 10)
         gc.collect()
