@@ -7,18 +7,15 @@ written, by a call of the proxy's own, and the others are handed back as unproce
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from embedded import client
+from forwarding import Answer, ForwardingProxy
 
 from stockpipe.aws import Endpoint
 
@@ -33,60 +30,28 @@ SNS_ERROR = (
 )
 
 
-class FunctionProxy:
+class FunctionProxy(ForwardingProxy):
     """Faults by operation: the share of its calls that is hit, up to :data:`EACH` of them.
 
     ``fired`` says what really was.
     """
 
     def __init__(self, cloud: Endpoint, **shares: float) -> None:
-        self._cloud, self._dynamodb = cloud, client("dynamodb", cloud)
+        super().__init__(cloud)
+        self._dynamodb = client("dynamodb", cloud)
         self._shares = shares
         self._draw = random.Random(SEED)
         self._lock = threading.Lock()
         self.fired: Counter[str] = Counter()
-        self.url = ""
 
     def variables(self) -> dict[str, str]:
         return {"AWS_ENDPOINT_URL_DYNAMODB": self.url, "AWS_ENDPOINT_URL_SNS": self.url}
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[FunctionProxy]:
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # else the body waits for the head's acknowledgement
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                status, content_type, data = proxy.answer(dict(self.headers), body)
-                self.send_response(status)
-                self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """A test says what it needs itself."""
-
-        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-            server.daemon_threads = True
-            self.url = f"http://127.0.0.1:{server.server_port}"
-            serving = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-            serving.start()
-            try:
-                yield self
-            finally:
-                server.shutdown()
-                serving.join()
-
-    def answer(self, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
-        """Status, content type and body."""
+    def answer(self, headers: dict[str, str], body: bytes) -> Answer:
         target = headers.get("X-Amz-Target", "")
         operation = target.rpartition(".")[2] or parse_qs(body.decode())["Action"][0]
         if not self._hit(operation):
-            return self._forwarded(headers, body)
+            return self.forwarded(headers, body)
         if operation == "BatchWriteItem":
             answer = self._some(json.loads(body)["RequestItems"])
             return 200, "application/x-amz-json-1.0", json.dumps(answer).encode()
@@ -112,11 +77,3 @@ class FunctionProxy:
             if back := items[1 - first :: 2]:
                 left[table] = back
         return {"UnprocessedItems": left}
-
-    def _forwarded(self, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
-        """The request as it came: the host that it names is a part of its signature."""
-        cloud = http.client.HTTPConnection(urlsplit(self._cloud.url).netloc)
-        with contextlib.closing(cloud):
-            cloud.request("POST", "/", body, headers)
-            answer = cloud.getresponse()
-            return answer.status, answer.headers["Content-Type"], answer.read()

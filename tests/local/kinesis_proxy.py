@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import http.client
 import json
 import random
-import socket
-import struct
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import Enum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, repeat
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Self
 
 from embedded import client
+from forwarding import Answer, ForwardingProxy
 
 from stockpipe.aws import Endpoint
 
@@ -30,6 +26,7 @@ THROTTLED = "ProvisionedThroughputExceededException"
 INTERNAL = "InternalFailure"
 SEED = 20260101
 LATE_S = 0.2
+CONTENT_TYPE = "application/x-amz-json-1.1"
 
 
 class Fault(Enum):
@@ -65,7 +62,7 @@ def mixed(share: float = 0.3) -> Iterator[Fault]:
         yield from deck
 
 
-class KinesisProxy:
+class KinesisProxy(ForwardingProxy):
     """Takes one request after the other, each with the next of ``faults``, then with none.
 
     ``failing``: the probability that a record of :attr:`Fault.SOME` fails. ``delay_s``: how long
@@ -80,16 +77,16 @@ class KinesisProxy:
         failing: float = 0.3,
         delay_s: float = 0.0,
     ) -> None:
+        super().__init__(cloud)
         self._faults = chain(faults, repeat(Fault.NONE))
         self._failing, self._delay_s = failing, delay_s
-        self._cloud, self._kinesis = cloud, client("kinesis", cloud)
+        self._kinesis = client("kinesis", cloud)
         self._draw = random.Random(SEED)
         self._one_at_a_time = threading.Lock()
         self._ended, self._going_on = threading.Event(), threading.Event()
         self.fired: Counter[Fault] = Counter()
         self.refused = 0
         """Records that failed though others of their request did not."""
-        self.url = ""
 
     def go_on(self) -> None:
         """Take what is held."""
@@ -100,52 +97,16 @@ class KinesisProxy:
         return self.fired.total()
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[KinesisProxy]:
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # else the body waits for the head's acknowledgement
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                assert self.headers["X-Amz-Target"] == "Kinesis_20131202.PutRecords"
-                answer = proxy._answer(dict(self.headers), body)
-                if answer is None:
-                    self._reset()
-                    return
-                status, data = answer
-                self.send_response(status)
-                self.send_header("Content-Type", "application/x-amz-json-1.1")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def _reset(self) -> None:
-                """Closed with nothing lingering, a connection is reset instead of ended."""
-                self.close_connection = True
-                linger = struct.pack("ii", 1, 0)
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                socket.close(self.connection.detach())
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """A test says what it needs itself."""
-
-        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-            server.daemon_threads = True
-            self.url = f"http://127.0.0.1:{server.server_port}"
-            serving = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-            serving.start()
+    def running(self) -> Iterator[Self]:
+        with super().running():
             try:
                 yield self
-            finally:
+            finally:  # before it closes: nothing is held any more
                 self._ended.set()
                 self._going_on.set()
-                server.shutdown()
-                serving.join()
 
-    def _answer(self, headers: dict[str, str], body: bytes) -> tuple[int, bytes] | None:
-        """Status and body; None for a reset."""
+    def answer(self, headers: dict[str, str], body: bytes) -> Answer | None:
+        assert headers["X-Amz-Target"] == "Kinesis_20131202.PutRecords"
         with self._one_at_a_time:
             fault = next(self._faults)
             self.fired[fault] += 1
@@ -156,21 +117,14 @@ class KinesisProxy:
             self._ended.wait(self._delay_s + (LATE_S if fault is Fault.SLOW else 0.0))
             if fault in WHOLE:
                 status, code = WHOLE[fault]
-                return status, json.dumps({"__type": code, "message": fault.value}).encode()
+                refusal = {"__type": code, "message": fault.value}
+                return status, CONTENT_TYPE, json.dumps(refusal).encode()
             if fault is Fault.RESET:
                 return None
             if fault is Fault.SOME:
-                return 200, json.dumps(self._some(json.loads(body))).encode()
-            answer = self._forwarded(headers, body)
+                return 200, CONTENT_TYPE, json.dumps(self._some(json.loads(body))).encode()
+            answer = self.forwarded(headers, body)
             return None if fault is Fault.UNANSWERED else answer
-
-    def _forwarded(self, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
-        """The request as it came: the host that it names is a part of its signature."""
-        cloud = http.client.HTTPConnection(urlsplit(self._cloud.url).netloc)
-        with contextlib.closing(cloud):
-            cloud.request("POST", "/", body, headers)
-            answer = cloud.getresponse()
-            return answer.status, answer.read()
 
     def _some(self, request: dict[str, Any]) -> dict[str, Any]:
         """PutRecords of those that do not fail; out: the answer for all."""

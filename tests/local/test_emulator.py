@@ -5,13 +5,10 @@ A failure here is good news. Then the fix named in the comment can go.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from stock_emulator import flaws
 
 pytest.importorskip("ministack")
 
@@ -85,16 +82,6 @@ print(json.dumps(found))
 
 
 def test_every_flaw_that_we_mend_is_still_there(tmp_path: Path) -> None:
-    settings = {
-        "AUTH": "true",
-        "S3_PERSIST": "1",
-        "S3_DATA_DIR": str(tmp_path / "s3"),
-        "LOG_LEVEL": "CRITICAL",
-        "PATH": os.environ["PATH"],
-    }
-    ran = subprocess.run(
-        [sys.executable, "-c", STOCK], env=settings, capture_output=True, text=True, check=True
-    )
-    found: dict[str, bool] = json.loads(ran.stdout)
+    found = flaws(STOCK, S3_PERSIST="1", S3_DATA_DIR=str(tmp_path / "s3"))
     assert len(found) == 12
     assert [flaw for flaw, there in found.items() if not there] == []

@@ -23,7 +23,6 @@ COLUMNS = (
     "change_percent", "level", "sigmas",
 )  # fmt: skip
 STYLES = {"golden": ui.GOLDEN, "death": ui.DEATH}
-DAYS_SHOWN = 40
 
 
 def register(app: typer.Typer) -> None:
