@@ -15,7 +15,7 @@ Yahoo's is refused and shows in ``refused``.
 from __future__ import annotations
 
 import json
-import select
+import selectors
 import socket
 import ssl
 import threading
@@ -212,7 +212,9 @@ class YahooProxy:
     @staticmethod
     def _client_left(connection: socket.socket, within_s: float) -> bool:
         """Wait, and whether the client hung up: it has nothing to say before the answer."""
-        return bool(within_s) and bool(select.select([connection], [], [], within_s)[0])
+        with selectors.DefaultSelector() as looking:  # select() takes no descriptor over 1023
+            looking.register(connection, selectors.EVENT_READ)
+            return bool(within_s) and bool(looking.select(within_s))
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         proxy = self

@@ -23,6 +23,7 @@ from stockpipe.infra.apply import apply
 from stockpipe.infra.blueprint import blueprint
 from stockpipe.infra.plan import plan_provision
 from stockpipe.local import daemon
+from stockpipe.local.contact import save
 from stockpipe.local.home import Places
 from stockpipe.local.outbox import NOTIFICATION, Outbox
 from stockpipe.operate.alerts import history
@@ -42,9 +43,7 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
         cli = Cli(home)
         settings = Settings(notify_max_age="off", emails=(READER,))
         apply(plan_provision(blueprint(cli.aws, settings)), lambda step: None)
-        snapshot = Places(home).state / "snapshot.jsonl"
-        # What was made is as of the last snapshot; only what is written then is in the journal.
-        until(lambda: snapshot.exists() and READER.encode() in snapshot.read_bytes())
+        save(home)  # as provision does
         yield cli
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ from embedded import REGION, bucket, cleaned, client, function, kill, servers, t
 from stockpipe.aws import Endpoint
 from stockpipe.errors import LocalCloudError
 from stockpipe.local import daemon
+from stockpipe.local.contact import save
 from stockpipe.local.emulator.snapshot import _read_all
 from stockpipe.local.emulator.state import Sequence
 from stockpipe.local.emulator.traffic import Traffic
-from stockpipe.local.home import Places
+from stockpipe.local.home import PROOF_HEADER, SAVE, Places, ServerRecord
 
 pytest.importorskip("ministack")
 
@@ -175,6 +178,44 @@ def test_after_a_kill_positions_and_buckets_go_back_and_what_was_written_stays(h
     numbers_now = numbers(changes(again, "things"))
     put(again, "things", "later")
     assert numbers(changes(again, "things"))[-1] > numbers_now[-1]
+
+
+def test_what_is_made_survives_a_kill_once_it_was_saved(home: Path) -> None:
+    for name in ("first-1", "second-2"):
+        bucket(daemon.ensure_running(home), name)
+        save(home)
+        kill(home)
+    s3 = client("s3", daemon.ensure_running(home))
+    assert [one["Name"] for one in s3.list_buckets()["Buckets"]] == ["first-1", "second-2"]
+
+
+def test_a_full_disk_is_said_to_who_saves(home: Path) -> None:
+    bucket(daemon.ensure_running(home), "new-1")
+    save(home)
+    state = Places(home).state
+    bucket(daemon.ensure_running(home), "new-2")
+    shutil.rmtree(state)
+    with pytest.raises(LocalCloudError, match="cannot save its data: No such file or directory"):
+        save(home)
+    state.mkdir()
+    save(home)
+
+
+def test_only_who_knows_the_credentials_has_it_saved(home: Path) -> None:
+    daemon.ensure_running(home)
+    server = ServerRecord.load(Places(home).server)
+    assert server
+    assert server.port
+    for proof in ({}, {PROOF_HEADER: "0" * 64}, {PROOF_HEADER: server.nonce}):
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=5)
+        with contextlib.closing(connection):
+            connection.request("GET", SAVE, headers=proof)
+            assert connection.getresponse().status == 403
+
+
+def test_nothing_is_saved_where_nothing_runs(home: Path) -> None:
+    with pytest.raises(LocalCloudError, match="No embedded cloud is running"):
+        save(home)
 
 
 def test_a_kill_before_the_first_snapshot_leaves_an_empty_cloud(home: Path) -> None:

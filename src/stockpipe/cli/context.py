@@ -72,6 +72,14 @@ class Session:
         endpoint = self.aws.endpoint
         return f"{where}, {endpoint.url}" if endpoint else where
 
+    def keep(self) -> None:
+        """On local, put what was just made on disk, so that a crash a moment later spares it."""
+        if self.settings.target == "local":
+            from stockpipe.local.contact import save
+            from stockpipe.local.home import home
+
+            save(home())
+
 
 def connect(ctx: typer.Context, **flags: Any) -> Session:
     """Settings and clients; on ``local`` the embedded cloud is started where it is not running."""

@@ -95,6 +95,7 @@ def _provision(session: Session) -> None:
         _quietly(lambda: converge(leftover))
     plan = plan_provision(resources)
     _quietly(lambda: converge(plan))
+    session.keep()
     kinds: dict[str, int] = {}
     for change in plan.pending:
         kinds[change.resource.kind] = kinds.get(change.resource.kind, 0) + 1

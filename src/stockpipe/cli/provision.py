@@ -69,6 +69,7 @@ def provision(
     if asks:
         _confirm(f"Make these changes in {session.place}? [y/N]")
     converge(found, allow_replace=allow_replace)
+    session.keep()
     if json:
         ui.json_line({**found.as_document(), "outputs": outputs(session, resources)})
         return

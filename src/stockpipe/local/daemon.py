@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 from stockpipe.domain.retry import wait_until
 from stockpipe.errors import LocalCloudError
 from stockpipe.local import processes
+from stockpipe.local.contact import introduction
 from stockpipe.local.home import (
     DIED,
     HOST,
     NONCE_HEADER,
     NOTICE_HEADER,
-    READY,
     Credentials,
     Lock,
     Places,
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 START_BUDGET_S = 60.0
 STOP_BUDGET_S = 30.0
-_ANSWER_S = 5.0
 _DOWN = ("starting", "stopped", "failed")
 _TAIL_BYTES = 1_000_000
 
@@ -133,7 +132,7 @@ def endpoint(home: Path) -> Endpoint | None:
     credentials = Credentials.load(places.credentials)
     if credentials is None or record.port is None:
         return None
-    if _introduction(record.port).get(NONCE_HEADER) != record.nonce:
+    if introduction(record.port).get(NONCE_HEADER) != record.nonce:
         return None
     return Endpoint(
         f"http://{HOST}:{record.port}", credentials.access_key_id, credentials.secret_access_key
@@ -185,7 +184,7 @@ def stop(home: Path) -> bool:
         record = ServerRecord.load(places.server)
         if record is None or record.port is None:
             return None
-        at, _, reason = _introduction(record.port).get(NOTICE_HEADER, "").partition(" ")
+        at, _, reason = introduction(record.port).get(NOTICE_HEADER, "").partition(" ")
         return reason if at and float(at) >= asked_at else None
 
     said = wait_until(outcome, budget_s=STOP_BUDGET_S, base_s=0.02, cap_s=0.2)
@@ -234,24 +233,6 @@ def log_path(home: Path) -> Path:
 def tail_log(home: Path, lines: int) -> list[str]:
     """The last lines of the server's log, oldest first; empty when there is none."""
     return lines_from(Places(home).log, -_TAIL_BYTES)[-lines:] if lines > 0 else []
-
-
-def _introduction(port: int) -> dict[str, str]:
-    """The headers with which a server answers on the readiness route; empty when it does not."""
-    from http.client import HTTPConnection, HTTPException
-
-    connection = HTTPConnection(HOST, port, timeout=_ANSWER_S)
-    try:
-        connection.request("GET", READY)
-        answer = connection.getresponse()
-        answer.read()
-        return {name.lower(): value for name, value in answer.getheaders()} | (
-            {} if answer.status == 200 else {NONCE_HEADER: ""}
-        )
-    except (OSError, HTTPException):
-        return {}
-    finally:
-        connection.close()
 
 
 def _is_server(places: Places, pid: int) -> bool:

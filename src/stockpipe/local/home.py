@@ -36,6 +36,11 @@ HOST = "127.0.0.1"
 READY = "/_ministack/ready"
 NONCE_HEADER = "x-stockpipe-server"
 """On the readiness route: which server this is."""
+SAVE = "/_stockpipe/save"
+"""The route that puts everything on disk before it answers, or says why not with NOT_SAVED."""
+NOT_SAVED = 507
+PROOF_HEADER = "x-stockpipe-proof"
+"""On the way to ``SAVE``: see :meth:`Credentials.proof`."""
 NOTICE_HEADER = "x-stockpipe-notice"
 """On the readiness route: why it did not stop, after the time at which it was asked to."""
 RESET_HINT = "`stockpipe local reset` removes the embedded cloud's data and starts afresh."
@@ -210,6 +215,12 @@ class Credentials:
             return cls(*(str(content[each.name]) for each in fields(cls)))
         except KeyError:
             return None
+
+    def proof(self, nonce: str) -> str:
+        """What only who knows these credentials can say to the server of this nonce."""
+        import hmac
+
+        return hmac.new(self.secret_access_key.encode(), nonce.encode(), "sha256").hexdigest()
 
     @classmethod
     def load_or_make(cls, path: Path) -> Credentials:

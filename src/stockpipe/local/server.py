@@ -79,6 +79,7 @@ class Server:
             emulator=parts.VERSION,
         )
         self._stop_asked = asyncio.Event()
+        self._saving = asyncio.Lock()
 
     def run(self) -> int:
         """Serve until SIGTERM; out: the exit code."""
@@ -130,7 +131,7 @@ class Server:
             places, self._credentials, self._endpoint, journal
         )
         repeated = self._snapshots.restore()
-        self._gate = access.Gate(app.app, self._credentials, self._record.nonce)
+        self._gate = access.Gate(app.app, self._credentials, self._record.nonce, self._save)
         self._traffic = Traffic(subscriptions.ConfirmationLink(self._gate, self._note_change))
         self._traffic.changed = repeated
         journal.failed = self._refuse_writes
@@ -219,18 +220,27 @@ class Server:
         wait_s = SNAPSHOT_EVERY_S
         while True:
             await asyncio.sleep(wait_s)
-            if not self._traffic.changed or self._record.state != "ready":
-                continue
+            began = time.monotonic()
+            if self._record.state == "ready":
+                await self._save()
+            wait_s = max(SNAPSHOT_EVERY_S, SNAPSHOT_SHARE * (time.monotonic() - began))
+
+    async def _save(self) -> str:
+        """Write a snapshot of what changed, if anything did; out: why it could not be written."""
+        async with self._saving:  # one under way may have begun before what is to be saved now
+            if not self._traffic.changed:
+                return ""
             self._traffic.changed = False
-            began, refusals = time.monotonic(), self._traffic.refusals
+            refusals = self._traffic.refusals
             try:
                 await self._snapshots.save()
             except OSError as error:
-                self._refuse_writes(f"cannot save its data: {error.strerror or error}")
-            else:
-                if self._traffic.take_writes(refusals):
-                    _log.info("snapshot written, writes are taken again")
-            wait_s = max(SNAPSHOT_EVERY_S, SNAPSHOT_SHARE * (time.monotonic() - began))
+                reason = f"cannot save its data: {error.strerror or error}"
+                self._refuse_writes(reason)
+                return reason
+            if self._traffic.take_writes(refusals):
+                _log.info("snapshot written, writes are taken again")
+            return ""
 
     def _clear_away(self) -> None:
         """End function processes, of this server or of one that was killed; empty the scratch."""

@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -26,13 +26,22 @@ from stockpipe.local.emulator.wire import (
     Refusal,
     Scope,
     Send,
+    answer,
     headers_of,
     query_of,
     read_body,
     refuse,
     replay,
 )
-from stockpipe.local.home import NONCE_HEADER, NOTICE_HEADER, READY, Credentials
+from stockpipe.local.home import (
+    NONCE_HEADER,
+    NOT_SAVED,
+    NOTICE_HEADER,
+    PROOF_HEADER,
+    READY,
+    SAVE,
+    Credentials,
+)
 
 _OPEN = frozenset({READY, "/_ministack/health"})
 _OWN_ROUTES = ("/_ministack/", "/_localstack/")
@@ -116,11 +125,14 @@ class Gate:
     """ASGI: lets through what is signed by a key that exists, and answers the rest itself.
 
     ``nonce`` is sent with readiness, the one thing that needs no signature, so that a command can
-    tell this server from another on its port; so is ``notice``, while there is one.
+    tell this server from another on its port; so is ``notice``, while there is one. Who knows the
+    credentials may have ``save`` called, which puts all on disk, or returns why it could not.
     """
 
-    def __init__(self, app: App, credentials: Credentials, nonce: str) -> None:
-        self._app, self._root, self._nonce = app, credentials, nonce
+    def __init__(
+        self, app: App, credentials: Credentials, nonce: str, save: Callable[[], Awaitable[str]]
+    ) -> None:
+        self._app, self._root, self._nonce, self._save = app, credentials, nonce, save
         self.notice = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,12 +146,19 @@ class Gate:
         body = await read_body(receive)
         if body is None:
             return None
+        if scope["path"] == SAVE and self._is_ours(scope):
+            reason = await self._save()
+            return await answer(send, NOT_SAVED if reason else 200, {}, reason.encode())
         refusal = self._refusal(scope, body)
         if refusal is None:
             return await self._app(scope, replay(body, receive), send)
         _log.warning("refused: %s %s: %s", scope["method"], scope["path"], refusal.code)
         forbidden = 403 if scope["path"].startswith(_OWN_ROUTES) else None
         return await refuse(scope, body, refusal, send, status=forbidden)
+
+    def _is_ours(self, scope: Scope) -> bool:
+        said = headers_of(scope).get(PROOF_HEADER, "")
+        return hmac.compare_digest(said.encode(), self._root.proof(self._nonce).encode())
 
     def _introducing(self, send: Send) -> Send:
         async def introducing(message: Message) -> None:

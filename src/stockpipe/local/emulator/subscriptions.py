@@ -16,7 +16,7 @@ from stockpipe.domain.clock import SYSTEM_CLOCK
 from stockpipe.domain.exact import moment_text
 from stockpipe.local.emulator.notifications import AGENT, MAIL, WEB, Response, is_there, note
 from stockpipe.local.emulator.parts import replace
-from stockpipe.local.emulator.wire import App, Query, Receive, Scope, Send, query_of
+from stockpipe.local.emulator.wire import App, Query, Receive, Scope, Send, answer, query_of
 from stockpipe.local.outbox import INVITATION, Message, Outbox
 from stockpipe.local.webhooks import Post, Webhooks, shown
 
@@ -176,11 +176,7 @@ class ConfirmationLink:
             return
         status, headers, body = _confirm(subscription)
         self._confirmed()
-        encoded = [(name.lower().encode(), str(value).encode()) for name, value in headers.items()]
-        length = (b"content-length", str(len(body)).encode())
-        start = {"type": "http.response.start", "status": status, "headers": [*encoded, length]}
-        await send(start)
-        await send({"type": "http.response.body", "body": body})
+        await answer(send, status, headers, body)
 
 
 def _link(scope: Scope) -> tuple[str, str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
@@ -77,8 +77,15 @@ async def refuse(
     own_status, out, content = app._credential_failure(
         service, "", str(uuid.uuid4()), refusal, headers
     )
-    encoded = [(name.lower().encode(), value.encode()) for name, value in out.items()]
-    length = (b"content-length", str(len(content)).encode())
-    start = {"type": "http.response.start", "status": status or own_status}
-    await send({**start, "headers": [*encoded, length]})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else content})
+    await answer(send, status or own_status, out, content, head=method == "HEAD")
+
+
+async def answer(
+    send: Send, status: int, headers: Mapping[str, object], body: bytes, *, head: bool = False
+) -> None:
+    """A whole response; of one to ``head`` the body is only counted."""
+    encoded = [(name.lower().encode(), str(value).encode()) for name, value in headers.items()]
+    length = (b"content-length", str(len(body)).encode())
+    start = {"type": "http.response.start", "status": status, "headers": [*encoded, length]}
+    await send(start)
+    await send({"type": "http.response.body", "body": b"" if head else body})
