@@ -119,11 +119,11 @@ class Table:
         elif "id >= :id" in condition:
             rows = [item for item in rows if item[ranged]["S"] >= values[":id"]]
         elif "<=" in condition:
-            rows = [item for item in rows if item[ranged]["S"] <= values[":edge"]]
+            rows = [item for item in rows if item[ranged]["S"] <= values[":until"]]
         elif ">" in condition:
-            rows = [item for item in rows if item[ranged]["S"] > values[":edge"]]
-        elif "BETWEEN" in condition:
-            first, last = values[":first"], values[":last"]
+            rows = [item for item in rows if item[ranged]["S"] > values[":since"]]
+        elif between := re.search(r"BETWEEN (:\w+) AND (:\w+)", condition):
+            first, last = (values[name] for name in between.groups())
             rows = [item for item in rows if first <= item[ranged]["S"] <= last]
         if not request.get("ScanIndexForward", True):
             rows = rows[::-1]
@@ -166,7 +166,7 @@ class Table:
             start = {"ExclusiveStartKey": last} if last else None
 
     def update_item(self, **request: Any) -> dict[str, Any]:
-        """The five updates of the alert book, told apart by their condition."""
+        """The updates of the alert book, told apart by their condition."""
         self._enter("update_item", request)
         key = self.key(request["Key"])
         names = request["ExpressionAttributeNames"]

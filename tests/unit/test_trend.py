@@ -66,6 +66,7 @@ class Stack:
             "timestamp": {"S": reading.timestamp},
             "price": {"N": price_text(reading.price)},
             **({"after": {"S": after}} if after else {}),
+            **({"utc_offset_s": {"N": str(reading.utc_offset_s)}} if reading.utc_offset_s else {}),
             **(
                 {"previous_close": {"N": price_text(reading.previous_close)}}
                 if reading.previous_close
@@ -472,11 +473,7 @@ def test_shuffled_every_rule_ends_with_the_alerts_of_the_final_data(
     for start in range(0, length, size):
         stack.judge([stack.store("AAPL", rows[i]) for i in order[start : start + size]])
     live = {one for one in stack.true() if one[3] != "superseded"}
-    assert {one[:2] for one in stack.true()} >= {one[:2] for one in stack.expected()}
-    # An alert of a day keeps the time of the reading that it was first told for. Late rows that
-    # move its reason within the day may leave its status behind (docs/signals.md, Limits).
-    day_alert = rule.kind == "price" or (rule.kind == "move" and rule.bar_s)
-    assert day_alert or live == stack.expected()
+    assert live == stack.expected()
 
 
 def test_a_move_is_told_once_a_day_whatever_follows() -> None:
@@ -500,6 +497,42 @@ def test_a_move_that_was_corrected_away_is_superseded_and_a_later_one_keeps_its_
     stack.judge([stack.store("AAPL", Reading(at(0), 103 * 10**6, 10**8))])
     assert {one[3] for one in stack.true()} == {"sent"}
     assert len(stack.topic.messages) == 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_an_alert_of_a_day_stands_as_long_as_one_of_its_readings_does(*, together: bool) -> None:
+    """Whether the next reading that makes it true is judged with the one that did before or not."""
+    stack = Stack(MOVE)
+
+    def judge(**prices: int) -> tuple[str, str]:
+        """The alert's status and the minute of its reading, after these minutes' prices."""
+        rows = [Reading(at(int(m[1:])), p * 10**6, 10**8) for m, p in prices.items()]
+        stack.judge([stack.store("AAPL", row) for row in rows])
+        (item,) = stack.alerts.items.values()
+        return item["status"]["S"], item["timestamp"]["S"][14:16]
+
+    assert judge(m0=106) == ("sent", "30")
+    if together:
+        assert judge(m0=104, m5=107) == ("sent", "35")
+    else:
+        assert judge(m5=107) == ("sent", "30")
+        assert judge(m0=104) == ("sent", "35")
+    assert judge(m5=103) == ("superseded", "35")
+    assert judge(m2=94) == ("sent", "32")
+    assert len(stack.topic.messages) == 1
+
+
+def test_only_readings_of_the_same_day_at_the_exchange_keep_its_alert() -> None:
+    stack = Stack(MOVE)
+    # 23:50 and 00:10 in New York, in UTC on the same day; then the first is corrected.
+    before, after = 14 * 60 + 20, 14 * 60 + 40
+    for minute, price in ((before, 106), (after, 106), (before, 104)):
+        reading = Reading(at(minute), price * 10**6, 10**8, utc_offset_s=-4 * 3600)
+        stack.judge([stack.store("AAPL", reading)])
+    assert stack.true() == {
+        ("AAPL", "2022-03-14#move-5", "move", "superseded"),
+        ("AAPL", "2022-03-15#move-5", "move", "sent"),
+    }
 
 
 def test_a_late_row_that_ends_a_bar_otherwise_supersedes_what_its_old_end_told() -> None:

@@ -20,6 +20,7 @@ from stockpipe.domain.alerts import MUTED, PENDING, SENT, SUPERSEDED, Alert
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
 from stockpipe.domain.exact import EARLIEST, moment_text, parse_moment
 from stockpipe.domain.retry import retry
+from stockpipe.functions.alert_items import Item, alert_of, values_of
 from stockpipe.functions.faults import error_code, is_transient
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
 LEASE_S = 90
 """Longer than the function's timeout (60 s): a claimant past its lease is no longer running."""
-
-_NUMBERS = frozenset(
-    {"price", "previous_close", "sma_fast", "sma_slow", "level", "sigmas", "utc_offset_s"}
-)
 
 MARK_BUDGET_S = 5.0
 LEASED = "leased"
@@ -104,7 +101,7 @@ class AlertBook:
             for item in self._between(alert.symbol, since, now)
         )
 
-    def _between(self, symbol: str, first: str, last: str) -> Iterator[dict[str, Any]]:
+    def _between(self, symbol: str, first: str, last: str) -> Iterator[Item]:
         """The alerts of a symbol whose occasion lies between two timestamps, inclusive.
 
         An id begins with the timestamp, or for what is told once a day with the day alone.
@@ -122,7 +119,7 @@ class AlertBook:
         for page in pages:
             yield from page["Items"]
 
-    def _finish(self, alert: Alert, before: dict[str, Any], *, muted: bool) -> str:
+    def _finish(self, alert: Alert, before: Item, *, muted: bool) -> str:
         """What follows a claim of what was ``before``."""
         sent_at = before.get("sent_at", {}).get("S")
         if muted and not sent_at:
@@ -133,33 +130,46 @@ class AlertBook:
         self._mark_sent(alert, sent_at)
         return SENT
 
-    def supersede(self, symbol: str, rule: str, first: str, last: str, true: set[str]) -> list[str]:
-        """Mark what was alerted between two timestamps (inclusive) and is no longer true.
+    def standing(self, symbol: str, rule: str, first: str, last: str) -> list[Alert]:
+        """What was alerted for readings between two timestamps (inclusive), and not superseded."""
+        return [
+            alert_of(item)
+            for item in self._between(symbol, first, last)
+            if item["rule"]["S"] == rule
+            and item["status"]["S"] != SUPERSEDED
+            and first <= item["timestamp"]["S"] <= last
+        ]
 
-        ``true`` holds the ids that are. Returns the ids that were marked.
-        """
-        marked = []
-        for item in self._between(symbol, first, last):
-            found = item["id"]["S"]
-            if (
-                item["rule"]["S"] == rule
-                and item["status"]["S"] != SUPERSEDED
-                and first <= item["timestamp"]["S"] <= last
-                and found not in true
-            ):
-                self._supersede(symbol, found)
-                marked.append(found)
-        return marked
+    def supersede(self, alert: Alert) -> None:
+        """Mark an alert that is no longer true."""
+        self._dynamodb.update_item(
+            TableName=self._table,
+            Key=self._key(alert.symbol, alert.id),
+            UpdateExpression="SET #status = :superseded REMOVE pending_since",
+            ConditionExpression="attribute_exists(id)",
+            ExpressionAttributeNames={"#status": "status"},
+            ExpressionAttributeValues={":superseded": {"S": SUPERSEDED}},
+        )
 
-    def _claim(self, alert: Alert, condition: str, *, muted: bool) -> dict[str, Any]:
+    def correct(self, alert: Alert) -> None:
+        """Describe anew an alert of a day that is true by another reading than it was made of."""
+        values = values_of(alert)
+        self._dynamodb.update_item(
+            TableName=self._table,
+            Key=self._key(alert.symbol, alert.id),
+            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in values),
+            ConditionExpression="attribute_exists(id)",
+            ExpressionAttributeNames={f"#{name}": name for name in values},
+            ExpressionAttributeValues={f":{name}": value for name, value in values.items()},
+        )
+
+    def _claim(self, alert: Alert, condition: str, *, muted: bool) -> Item:
         """Claim where the condition holds; returns the item as it was before.
 
         ``pending_since`` stays what it was, however often the alert is claimed again.
         """
         now = int(self._clock.now().timestamp())
-        values = {
-            name: {"N" if name in _NUMBERS else "S": value} for name, value in alert.facts().items()
-        }
+        values = values_of(alert)
         values["status"] = {"S": MUTED if muted else PENDING}
         if not muted:
             values["lease_until"] = {"N": str(now + LEASE_S)}
@@ -185,7 +195,7 @@ class AlertBook:
         )
         return dict(answer.get("Attributes") or {})
 
-    def _refused(self, alert: Alert, found: dict[str, Any]) -> str:
+    def _refused(self, alert: Alert, found: Item) -> str:
         """What a refused claim means."""
         if found and found["kind"]["S"] != alert.signal.kind:
             # A late reading turned this very signal around. The old one keeps a place in the
@@ -257,18 +267,8 @@ class AlertBook:
             if error_code(error) != "ConditionalCheckFailedException":
                 raise
 
-    def _supersede(self, symbol: str, alert_id: str) -> None:
-        self._dynamodb.update_item(
-            TableName=self._table,
-            Key=self._key(symbol, alert_id),
-            UpdateExpression="SET #status = :superseded REMOVE pending_since",
-            ConditionExpression="attribute_exists(id)",
-            ExpressionAttributeNames={"#status": "status"},
-            ExpressionAttributeValues={":superseded": {"S": SUPERSEDED}},
-        )
-
     @staticmethod
-    def _key(symbol: str, alert_id: str) -> dict[str, Any]:
+    def _key(symbol: str, alert_id: str) -> Item:
         return {"symbol": {"S": symbol}, "id": {"S": alert_id}}
 
 
@@ -282,11 +282,11 @@ def day_after(timestamp: str) -> str:
     return moment_text(parse_moment(timestamp) + timedelta(days=1))[:10]
 
 
-def _is_pending(item: dict[str, Any]) -> bool:
+def _is_pending(item: Item) -> bool:
     return bool(item.get("status", {}).get("S") == PENDING)
 
 
-def _found(error: ClientError) -> dict[str, Any]:
+def _found(error: ClientError) -> Item:
     """The item that refused a claim, empty where there is none; raises any other error again."""
     if error_code(error) != "ConditionalCheckFailedException":
         raise error

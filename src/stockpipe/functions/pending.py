@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stockpipe.domain.alerts import PENDING, Alert, alert_from
+from stockpipe.domain.alerts import PENDING
+from stockpipe.functions.alert_items import Item, Key, key_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-
-Item = dict[str, Any]
-Key = tuple[str, str]
-"""Symbol and id."""
 
 LOOK_BACK_S = 86_400
 """How much older than ``notify_max_age`` a quote may be for a later sweep to look at its alert.
@@ -87,19 +84,6 @@ class PendingAlerts:
             },
             **_ONLY_PENDING,
         )
-
-
-def key_of(item: Mapping[str, Any]) -> Key:
-    return item["symbol"]["S"], item["id"]["S"]
-
-
-def alert_of(item: Item) -> Alert:
-    """The alert that an item of the table describes.
-
-    Raises KeyError, or ValueError for a number that is none.
-    """
-    facts = {name: value.get("S") or value.get("N", "") for name, value in item.items()}
-    return alert_from(facts["symbol"], facts)
 
 
 def _behind(key: Key | None) -> dict[str, Any]:

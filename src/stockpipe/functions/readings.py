@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stockpipe.domain.exact import to_micro
+from stockpipe.domain.exact import moment_text, parse_moment, to_micro
 from stockpipe.domain.rules import Rule
 from stockpipe.domain.signals import Reading, Signal
 from stockpipe.functions.table import AFTER
@@ -113,6 +114,21 @@ class Readings:
                 waiting = [t for t in waiting if t not in cluster.changed]
         return clusters[::-1]
 
+    def timestamps_of_day(self, symbol: str, reading: Reading) -> list[str]:
+        """Those of all readings on the day of ``reading``, at the exchange or in UTC; and some
+        before or after it, since readings need not agree on their exchange's offset."""
+        midnight = parse_moment(f"{reading.day}T00:00:00Z")
+        offset = timedelta(seconds=reading.utc_offset_s)
+        first, last = sorted((midnight, midnight - offset))
+        until = moment_text(last + timedelta(days=1))
+        found: list[str] = []
+        start: dict[str, Any] | None = None
+        while True:
+            rows, start = self._query(symbol, since=moment_text(first), until=until, start=start)
+            found += (row.reading.timestamp for row in rows)
+            if start is None:
+                return found
+
     def _cluster(
         self,
         symbol: str,
@@ -175,17 +191,19 @@ class Readings:
         self,
         symbol: str,
         *,
-        limit: int,
+        limit: int | None = None,
         until: str | None = None,
         since: str | None = None,
         start: dict[str, Any] | None,
     ) -> tuple[list[Stored], dict[str, Any] | None]:
-        """One page: newest first up to ``until``, or oldest first after ``since``."""
+        """One page: newest first up to ``until``; with ``since``, oldest first from behind it."""
         condition = "symbol = :symbol"
         values: dict[str, Any] = {":symbol": {"S": symbol}}
-        if until or since:
-            condition += " AND #ts <= :edge" if until else " AND #ts > :edge"
-            values[":edge"] = {"S": until or since or ""}
+        if since and until:
+            condition += " AND #ts BETWEEN :since AND :until"
+        elif since or until:
+            condition += " AND #ts > :since" if since else " AND #ts <= :until"
+        values |= {f":{n}": {"S": t} for n, t in (("since", since), ("until", until)) if t}
         request: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": condition,
@@ -198,8 +216,9 @@ class Readings:
             "ProjectionExpression": _PROJECTION,
             "ConsistentRead": True,
             "ScanIndexForward": bool(since),
-            "Limit": limit,
         }
+        if limit:
+            request["Limit"] = limit
         if start:
             request["ExclusiveStartKey"] = start
         answer = self._dynamodb.query(**request)

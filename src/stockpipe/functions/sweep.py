@@ -20,17 +20,10 @@ from typing import TYPE_CHECKING
 from stockpipe.domain.alerts import MUTED, SENT
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
 from stockpipe.domain.exact import moment_text
+from stockpipe.functions.alert_items import Item, Key, alert_of, key_of
 from stockpipe.functions.alerts import LEASED, AlertBook
 from stockpipe.functions.faults import error_code, is_transient
-from stockpipe.functions.pending import (
-    LOOK_BACK_S,
-    Item,
-    Key,
-    Page,
-    PendingAlerts,
-    alert_of,
-    key_of,
-)
+from stockpipe.functions.pending import LOOK_BACK_S, Page, PendingAlerts
 from stockpipe.functions.telemetry import metrics_line
 
 if TYPE_CHECKING:

@@ -188,9 +188,7 @@ class TrendAnalysis:
         # Of one occasion the first counts: a move is told once a day.
         alerts = list({alert.id: alert for alert in reversed(found)}.values())[::-1]
         if look_back:
-            outcome.superseded += self._book.supersede(
-                symbol, rule.name, *cluster.judged(rule), {alert.id for alert in alerts}
-            )
+            self._look_back(symbol, rule, cluster, {alert.id: alert for alert in alerts}, outcome)
         for alert in alerts:
             _check_time(left)
             settled = self._book.settle(alert, rule.cooldown_s)
@@ -199,6 +197,34 @@ class TrendAnalysis:
             outcome.settled[settled] = outcome.settled.get(settled, 0) + 1
             if settled != KNOWN:
                 outcome.alerts.append(f"{symbol} {alert.id} {alert.signal.kind} {settled}")
+
+    def _look_back(
+        self, symbol: str, rule: Rule, cluster: Cluster, true: dict[str, Alert], outcome: Outcome
+    ) -> None:
+        """Supersede what was alerted among the judged readings and is not ``true`` any more.
+
+        An alert of a day may go on being true by another reading than the one it was made of.
+        """
+        for alert in self._book.standing(symbol, rule.name, *cluster.judged(rule)):
+            now = true.get(alert.id) or self._same_occasion(rule, alert)
+            if now is None:
+                self._book.supersede(alert)
+                outcome.superseded.append(alert.id)
+            elif now.signal.timestamp != alert.signal.timestamp:
+                self._book.correct(now)
+
+    def _same_occasion(self, rule: Rule, alert: Alert) -> Alert | None:
+        """The alert as another reading of its day makes it; None where none does."""
+        reading = alert.signal.reading
+        if alert.signal.occasion != reading.day:
+            return None
+        day = self._readings.timestamps_of_day(alert.symbol, reading)
+        found = (
+            Alert(alert.symbol, rule.name, signal)
+            for cluster in self._readings.clusters(alert.symbol, day, [rule])
+            for signal in cluster.signals(rule)
+        )
+        return next((one for one in found if one.id == alert.id), None)
 
 
 def _check_time(left: Callable[[], float]) -> None:

@@ -14,9 +14,9 @@ from stockpipe.domain.alerts import Alert
 from stockpipe.domain.exact import MICRO
 from stockpipe.domain.signals import DEATH, GOLDEN, MOVE, PRICE, SPIKE, Reading, Signal
 from stockpipe.errors import NotProvisioned
+from stockpipe.functions.alert_items import alert_of
 from stockpipe.functions.alerts import day_before
 from stockpipe.functions.faults import error_code
-from stockpipe.functions.pending import alert_of
 from stockpipe.operate.records import Record, plain
 from stockpipe.operate.subscribers import Subscriber, subscribers
 
