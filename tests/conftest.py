@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,12 @@ import pytest
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "market-data"
 """Recorded bars and expectations; absent in an ordinary clone, where tests that use them skip."""
+
+
+# A shell without job control starts what is in the background deaf to Ctrl-C, and a deaf process has
+# deaf children: those that the tests interrupt would never end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
