@@ -15,8 +15,8 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "market-data
 """Recorded bars and expectations; absent in an ordinary clone, where tests that use them skip."""
 
 
-# A shell without job control starts what is in the background deaf to Ctrl-C, and a deaf process has
-# deaf children: those that the tests interrupt would never end.
+# A shell without job control starts what is in the background deaf to Ctrl-C, and so are its
+# children: those that the tests interrupt would never end.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from stockpipe_cli import Cli
 
+from stockpipe.domain.quote import Quote
 from stockpipe.domain.rules import DEFAULT_RULES
 from stockpipe.feeds.csv_bars import read_csv
 from stockpipe.operate.backtest import backtest
 
 
-def expected_signals() -> list[tuple[str, str, str]]:
-    """Symbol, timestamp and kind of what the default rules find, sorted."""
-    found = backtest(read_csv("sample"), DEFAULT_RULES).found
+def expected_signals(quotes: Sequence[Quote] = ()) -> list[tuple[str, str, str]]:
+    """Symbol, timestamp and kind of what the default rules find in these, or in all; sorted."""
+    found = backtest(quotes or read_csv("sample"), DEFAULT_RULES).found
     return sorted((one.symbol, one.signal.timestamp, one.signal.kind) for one in found)
 
 

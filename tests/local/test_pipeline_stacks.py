@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
 import subprocess
 import sys
@@ -15,8 +13,11 @@ from embedded import cleaned
 from sample_answers import alerted, changes, expected_signals
 from stockpipe_cli import Cli
 
-from stockpipe.domain.exact import normalise_timestamp
+import recorded
+from long import LONG
+from stockpipe.feeds.csv_bars import read_csv
 from stockpipe.local import daemon
+from stockpipe.producer.sender import Sender
 from yahoo_proxy import BATCH, Answer, YahooProxy, batch, entry
 
 pytest.importorskip("ministack")
@@ -54,36 +55,28 @@ def test_two_provisions_at_once_end_in_one_stack(cli: Cli) -> None:
     both.remove()
 
 
-def test_the_recorded_bars_give_exactly_the_recorded_crossings(
-    tmp_path: Path, shared_data: Path
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if bars < 1000 else LONG) for name, bars in recorded.BARS.items()],
+)
+def test_the_recorded_bars_give_exactly_the_recorded_signals(
+    cli: Cli, shared_data: Path, name: str
 ) -> None:
-    name = "intraday_1m_2022-03"
-    bars = shared_data / "bars" / f"{name}.csv.gz"
-    with cleaned(tmp_path / "home") as home:
-        home.mkdir()
-        cli = Cli(home)
-        cli("provision")
-        cli("stream", "--source", f"replay:{bars}", "--speed", "max")
-        cli.settle()
-        with gzip.open(bars, "rt") as stream:
-            keys = {
-                (r["symbol"], normalise_timestamp(r["timestamp"])) for r in csv.DictReader(stream)
-            }
-        assert len(keys) == 7790
-        assert {(i["symbol"]["S"], i["timestamp"]["S"]) for i in cli.items()} == keys
-        assert {(line["symbol"], line["timestamp"]) for line in cli.archived()} == keys
-        with (shared_data / "expected" / f"{name}.crosses.csv").open() as stream:
-            expected = sorted(
-                (row["symbol"], normalise_timestamp(row["timestamp"]), row["kind"])
-                for row in csv.DictReader(stream)
-            )
-        found = alerted(cli)
-        assert [one for one in found if one[2] != "move"] == expected
-        with (shared_data / "expected" / f"{name}.anomalies5pct.csv").open() as stream:
-            moves = sorted((r["symbol"], r["timestamp"][:10]) for r in csv.DictReader(stream))
-        assert [(one[0], one[1][:10]) for one in found if one[2] == "move"] == moves
-        cli("teardown")
-        assert "running        no" in cli("local", "status").out
+    stack = Cli(cli.home, stack="recorded")
+    stack.make()
+    file = recorded.bars_file(shared_data, name)
+    stack("stream", "--source", f"replay:{file}", "--speed", "max")
+    stack.settle()
+    keys = {quote.key for quote in read_csv(str(file))}
+    assert len(keys) == recorded.BARS[name]
+    assert {(item["symbol"]["S"], item["timestamp"]["S"]) for item in stack.items()} == keys
+    assert {(line["symbol"], line["timestamp"]) for line in stack.archived()} == keys
+    found = alerted(stack)
+    crossings = sorted(recorded.crossings(shared_data, name))
+    assert [one for one in found if one[2] != "move"] == crossings
+    moves = sorted(recorded.moves(shared_data, name))
+    assert [(one[0], one[1][:10]) for one in found if one[2] == "move"] == moves
+    stack.remove()
 
 
 def test_the_demo_works_twice_and_is_plain_when_piped(tmp_path: Path) -> None:
@@ -145,10 +138,11 @@ def test_capacity_mode_changes_in_place_and_shards_are_kept(cli: Cli) -> None:
     assert "cannot reshard" in resharded.err
     modes.remove()
     modes("provision", env={**provisioned, "STOCKPIPE_SHARDS": "3"})
-    modes("stream", "--source", "replay:sample", "--speed", "max")
+    quotes = read_csv("sample")[:160]
+    Sender(lambda: modes.aws.client("kinesis"), modes.aws.names.stream).send(quotes)
     modes.settle()
-    assert len(modes.items()) == 1008
-    assert alerted(modes) == expected_signals()
+    assert len(modes.items()) == 160
+    assert alerted(modes) == expected_signals(quotes)
     modes.remove()
 
 

@@ -15,6 +15,7 @@ from embedded import cleaned, until
 from function_proxy import FunctionProxy
 from stockpipe_cli import Cli
 
+from long import LONG
 from stockpipe.config import Settings
 from stockpipe.domain.alerts import SENT, SUPERSEDED
 from stockpipe.domain.quote import Quote
@@ -147,7 +148,7 @@ def test_every_signal_is_alerted_once_whatever_the_batches_and_faults(
     assert one.of(SUPERSEDED) == Counter()
 
 
-@pytest.mark.skipif("STOCKPIPE_LONG" not in os.environ, reason="waits for a lease of 90 s")
+@LONG  # waits for a lease of 90 s
 def test_killed_functions_neither_lose_nor_double_an_alert(home: Cli) -> None:
     """But for one that is killed between publishing and marking, which nobody can know of."""
     one = stack(home, "killed", 7)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import Table
 
-from stockpipe.domain.exact import normalise_timestamp, price_text, to_micro
+from recorded import SPLITS, bars_file
+from stockpipe.domain.exact import price_text, to_micro
 from stockpipe.domain.rules import (
     CrossoverRule,
     InvalidRule,
@@ -94,38 +94,19 @@ def test_passed_levels_are_those_of_pandas(
         assert expected
 
 
-NAMES = ("daily_wiki", "daily_2018-2019", "daily_SPY_2008-2017", "daily_CALM_2022-2024",
-         "intraday_1m_2019-02", "intraday_1m_2022-03", "intraday_1m_GSPC_2019-11",
-         "intraday_1m_exthours_AAPL", "intraday_15m_EA_2026")  # fmt: skip
-SPLIT_DAYS = {("AAPL", "2000-06-21"), ("AAPL", "2005-02-28"), ("MSFT", "2003-02-18")}
+# Moves and splits
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_recorded_moves_are_found_by_symbol_and_day_and_splits_are_not(
-    name: str, shared_data: Path
+def test_recorded_splits_are_no_moves_and_no_spikes_and_a_fall_like_one_is(
+    shared_data: Path,
 ) -> None:
     series: dict[str, list[Reading]] = {}
-    for quote in read_csv(str(shared_data / "bars" / f"{name}.csv.gz")):
+    for quote in read_csv(str(bars_file(shared_data, "daily_wiki"))):
         series.setdefault(quote.symbol, []).append(reading_of(quote))
-    found = {(s, one.occasion) for s, r in series.items() for one in signals(MoveRule(), r)}
-    with (shared_data / "expected" / f"{name}.anomalies5pct.csv").open() as stream:
-        expected = {
-            (row["symbol"], normalise_timestamp(row["timestamp"])[:10])
-            for row in csv.DictReader(stream)
-            if row["rule"] in ("day_vs_previous_close", "first_in_session_vs_previous_close")
-        }
-    assert found == expected - SPLIT_DAYS
-    if name == "daily_wiki":
-        assert expected >= SPLIT_DAYS
+    for rule in (MoveRule(), SpikeRule()):
+        found = {(s, one.reading.day) for s, r in series.items() for one in signals(rule, r)}
+        assert not found & SPLITS
         assert ("AAPL", "2000-09-29") in found
-        spikes = {
-            (s, one.reading.day) for s, r in series.items() for one in signals(SpikeRule(), r)
-        }
-        assert not spikes & SPLIT_DAYS
-        assert ("AAPL", "2000-09-29") in spikes
-
-
-# Moves and splits
 
 
 @pytest.mark.parametrize(("price", "moved"), [(105, 0), (105.000001, 1), (95, 0), (94.999999, 1)])
