@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format bench aws-smoke clean
+.PHONY: demo test test-long check format bench aws-smoke clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.made:
@@ -25,6 +25,10 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.dev
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# The same, and what takes long: every recorded file through the pipeline, ten kills, leases that end.
+test-long: $(VENV)/.dev
+	STOCKPIPE_LONG=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check

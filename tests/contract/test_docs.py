@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from stockpipe.cli.main import app
 from stockpipe.config import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,12 +47,8 @@ def test_every_setting_is_documented_with_its_meaning_and_default() -> None:
 
 @cache
 def help_of(command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "stockpipe", *command.split(), "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = CliRunner().invoke(app, [*command.split(), "--help"], prog_name="stockpipe")
+    assert done.exit_code == 0, done.output
     return done.stdout
 
 

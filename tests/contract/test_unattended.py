@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -306,19 +307,21 @@ def test_the_service_stores_quotes_and_leaves_its_cloud_to_the_other_unit(
         assert provisioned.returncode == 0, provisioned.stderr
         with user.started(COMMANDS["systemd"], **yahoo.environment()) as process:
             until(lambda: "MSFT 269.7" in user.said(), process, user)
+            endpoint = daemon.endpoint(home)
+            assert endpoint is not None
+            aws = Aws(region="us-east-2", endpoint=endpoint)
+
+            def stored() -> list[dict[str, Any]]:
+                found = aws.client("dynamodb").scan(TableName=aws.names.table)["Items"]
+                return list(found)
+
+            until(lambda: bool(stored()), process, user)
             process.send_signal(getattr(signal, STREAM["KillSignal"]))
             code = process.wait(float(STREAM["TimeoutStopSec"]))
         assert code == int(STREAM["SuccessExitStatus"]), user.said()
         assert "Sent 2 quotes" in user.said()
-        endpoint = daemon.endpoint(home)
-        assert endpoint is not None  # it is the other unit's
-        aws = Aws(region="us-east-2", endpoint=endpoint)
-        table = {"TableName": aws.names.table}
-        deadline = time.monotonic() + BUDGET_S
-        while (items := aws.client("dynamodb").scan(**table)["Items"]) == []:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        assert {item["source"]["S"] for item in items} == {"yahoo"}
+        assert {item["source"]["S"] for item in stored()} == {"yahoo"}
+        assert daemon.endpoint(home) == endpoint  # it is the other unit's
     finally:
         stopped = user.run(shlex.split(CLOUD["ExecStop"]))
     assert stopped.returncode == 0, stopped.stderr

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import time
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,10 +18,11 @@ from botocore.config import Config
 
 from stockpipe.aws import Endpoint
 from stockpipe.local import daemon, processes
-from stockpipe.local.home import Places
+from stockpipe.local.home import Places, ServerRecord
 
 T = TypeVar("T")
 REGION = "us-east-2"
+_clients: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def until(look: Callable[[], T], *, within_s: float = 20.0, every_s: float = 0.02) -> T:
@@ -63,6 +65,15 @@ def kill(home: Path) -> None:
     for pid in functions:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    _close_clients(home)
+
+
+def _close_clients(home: Path) -> None:
+    """Or their sockets pile up, until a process may have no more; who is used again reconnects."""
+    record = ServerRecord.load(Places(home).server)
+    for one in list(_clients):
+        if record and one.meta.endpoint_url.endswith(f":{record.port}"):
+            one.close()
 
 
 def client(
@@ -75,7 +86,7 @@ def client(
     **config: Any,
 ) -> Any:
     """A client of a running cloud that does not retry; by default with its own keys."""
-    return boto3.client(  # type: ignore[call-overload]
+    made = boto3.client(  # type: ignore[call-overload]
         service,
         endpoint_url=endpoint.url,
         region_name=REGION,
@@ -84,6 +95,8 @@ def client(
         aws_session_token=token,
         config=Config(retries={"total_max_attempts": 1}, **config),
     )
+    _clients.add(made)
+    return made
 
 
 def bucket(endpoint: Endpoint, name: str) -> Any:

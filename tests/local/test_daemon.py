@@ -38,11 +38,16 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home whose cloud stays up for the tests that only look."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with cleaned(tmp_path_factory.mktemp("running")) as place:
-        daemon.ensure_running(place)
         yield place
+
+
+@pytest.fixture
+def running(shared: Path) -> Path:
+    """A home whose cloud runs; it may have been through much before."""
+    daemon.ensure_running(shared)
+    return shared
 
 
 def record_of(place: Path) -> ServerRecord:
@@ -98,7 +103,7 @@ def test_a_running_cloud_says_what_it_is(running: Path) -> None:
     assert status.memory_bytes > 20_000_000
     assert status.disk_bytes > 100
     assert daemon.log_path(running).exists()
-    [line] = [line for line in daemon.tail_log(running, 50) if "ready on" in line]
+    line = [line for line in daemon.tail_log(running, 50) if "ready on" in line][-1]
     assert f"http://127.0.0.1:{status.port}" in line
     assert str(running) in line
 
@@ -165,84 +170,81 @@ def test_two_servers_cannot_share_a_data_directory(running: Path) -> None:
     assert daemon.endpoint(running) is not None
 
 
-def test_a_stop_is_clean_and_keeps_port_and_keys(place: Path) -> None:
-    first = daemon.ensure_running(place)
-    [server] = servers(place)
-    connection = http.client.HTTPConnection("127.0.0.1", record_of(place).port, timeout=5)
+def test_a_stop_is_clean_and_keeps_port_and_keys(running: Path) -> None:
+    first = daemon.ensure_running(running)
+    [server] = servers(running)
+    connection = http.client.HTTPConnection("127.0.0.1", record_of(running).port, timeout=5)
     connection.request("GET", "/_ministack/ready")  # and stay connected
     connection.getresponse().read()
-    assert daemon.stop(place) is True
+    assert daemon.stop(running) is True
     connection.close()
     assert not processes.command_line(server)
-    status = daemon.status(place)
+    status = daemon.status(running)
     assert (status.running, status.died) == (False, None)
-    assert daemon.endpoint(place) is None
-    assert daemon.stop(place) is False
-    assert list(Places(place).tmp.iterdir()) == []
-    assert daemon.ensure_running(place) == first
+    assert daemon.endpoint(running) is None
+    assert daemon.stop(running) is False
+    assert list(Places(running).tmp.iterdir()) == []
+    assert daemon.ensure_running(running) == first
 
 
-def test_a_plain_sigterm_is_as_good(place: Path) -> None:
-    daemon.ensure_running(place)
-    [server] = servers(place)
+def test_a_plain_sigterm_is_as_good(running: Path) -> None:
+    [server] = servers(running)
     os.kill(server, signal.SIGTERM)
-    until(lambda: not is_locked(Places(place).lock))
-    assert daemon.status(place).died is None
-    assert record_of(place).state == "stopped"
+    until(lambda: not is_locked(Places(running).lock))
+    assert daemon.status(running).died is None
+    assert record_of(running).state == "stopped"
 
 
-def test_a_killed_server_is_noticed_and_started_again(place: Path) -> None:
-    first = daemon.ensure_running(place)
-    kill(place)
-    status = daemon.status(place)
+def test_a_killed_server_is_noticed_and_started_again(running: Path) -> None:
+    first = daemon.ensure_running(running)
+    kill(running)
+    status = daemon.status(running)
     assert not status.running
     assert status.died
     assert "ready on" in status.died
-    assert daemon.endpoint(place) is None
-    assert daemon.ensure_running(place) == first
-    assert daemon.status(place).died is None
-    assert any("died" in line for line in daemon.tail_log(place, 3))
+    assert daemon.endpoint(running) is None
+    assert daemon.ensure_running(running) == first
+    assert daemon.status(running).died is None
+    assert any("died" in line for line in daemon.tail_log(running, 3))
 
 
-def test_a_strangers_process_id_does_no_harm(place: Path) -> None:
+def test_a_strangers_process_id_does_no_harm(running: Path) -> None:
     """The record of a dead server names a process that is now somebody else's."""
-    daemon.ensure_running(place)
-    kill(place)
+    kill(running)
     with subprocess.Popen(["sleep", "60"]) as stranger:
-        record = record_of(place)
-        content = json.loads(Places(place).server.read_text())
-        Places(place).server.write_text(json.dumps({**content, "pid": stranger.pid}))
+        record = record_of(running)
+        content = json.loads(Places(running).server.read_text())
+        Places(running).server.write_text(json.dumps({**content, "pid": stranger.pid}))
         assert record.state == "ready"
-        assert daemon.status(place).pid is None
-        assert daemon.stop(place) is False
-        daemon.ensure_running(place)
-        assert daemon.status(place).pid != stranger.pid
+        assert daemon.status(running).pid is None
+        assert daemon.stop(running) is False
+        daemon.ensure_running(running)
+        assert daemon.status(running).pid != stranger.pid
         assert stranger.poll() is None
         stranger.kill()
 
 
-def test_a_foreign_server_on_the_port_is_not_taken_for_ours(place: Path) -> None:
-    daemon.ensure_running(place)
-    port = record_of(place).port
-    daemon.stop(place)
+def test_a_foreign_server_on_the_port_is_not_taken_for_ours(running: Path) -> None:
+    port = record_of(running).port
+    daemon.stop(running)
     with socket.socket() as foreign:
         foreign.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         foreign.bind(("127.0.0.1", port))
         foreign.listen()
-        moved = daemon.ensure_running(place)
+        moved = daemon.ensure_running(running)
     assert not moved.url.endswith(f":{port}")
-    assert any(f"port {port} is taken" in line for line in daemon.tail_log(place, 20))
-    daemon.stop(place)
-    assert daemon.ensure_running(place).url == moved.url
+    assert any(f"port {port} is taken" in line for line in daemon.tail_log(running, 20))
+    daemon.stop(running)
+    assert daemon.ensure_running(running).url == moved.url
 
 
-def test_reset_removes_everything(place: Path) -> None:
-    first = daemon.ensure_running(place)
+def test_reset_removes_everything(running: Path) -> None:
+    first = daemon.ensure_running(running)
     bucket(first, "gone-1")
-    daemon.reset(place)
-    assert servers(place) == []
-    assert [path.name for path in Places(place).local.iterdir()] == ["lock"]
-    second = daemon.ensure_running(place)
+    daemon.reset(running)
+    assert servers(running) == []
+    assert [path.name for path in Places(running).local.iterdir()] == ["lock"]
+    second = daemon.ensure_running(running)
     assert second.access_key_id != first.access_key_id
     assert client("s3", second).list_buckets()["Buckets"] == []
 
@@ -366,12 +368,13 @@ def handle(event, context):
 
 def invoke_slowly(endpoint: Endpoint, tmp_path: Path) -> threading.Thread:
     """Have a function run that does not end; returns once it does run."""
-    functions = function(endpoint, "slow", SLOW)
+    name = f"slow-{tmp_path.name}"
+    functions = function(endpoint, name, SLOW)
     started = tmp_path / "started"
 
     def invoke() -> None:
         with contextlib.suppress(Exception):  # however the server's end shows
-            functions.invoke(FunctionName="slow", Payload=json.dumps({"started": str(started)}))
+            functions.invoke(FunctionName=name, Payload=json.dumps({"started": str(started)}))
 
     thread = threading.Thread(target=invoke)
     thread.start()
@@ -379,23 +382,25 @@ def invoke_slowly(endpoint: Endpoint, tmp_path: Path) -> threading.Thread:
     return thread
 
 
-def test_functions_of_a_killed_server_end_with_the_next_start(place: Path, tmp_path: Path) -> None:
-    thread = invoke_slowly(daemon.ensure_running(place), tmp_path)
-    [orphan] = processes.functions(Places(place).tmp)
-    [server] = servers(place)
+def test_functions_of_a_killed_server_end_with_the_next_start(
+    running: Path, tmp_path: Path
+) -> None:
+    thread = invoke_slowly(daemon.ensure_running(running), tmp_path)
+    [orphan] = processes.functions(Places(running).tmp)
+    [server] = servers(running)
     os.kill(server, signal.SIGKILL)
     thread.join()
     assert processes.command_line(orphan)
-    daemon.ensure_running(place)
+    daemon.ensure_running(running)
     assert not processes.command_line(orphan)
-    assert list(Places(place).tmp.iterdir()) == []
+    assert list(Places(running).tmp.iterdir()) == []
 
 
-def test_functions_end_with_the_server(place: Path, tmp_path: Path) -> None:
-    thread = invoke_slowly(daemon.ensure_running(place), tmp_path)
-    [busy] = processes.functions(Places(place).tmp)
-    assert daemon.status(place).memory_bytes
-    daemon.stop(place)
+def test_functions_end_with_the_server(running: Path, tmp_path: Path) -> None:
+    thread = invoke_slowly(daemon.ensure_running(running), tmp_path)
+    [busy] = processes.functions(Places(running).tmp)
+    assert daemon.status(running).memory_bytes
+    daemon.stop(running)
     assert not processes.command_line(busy)
-    assert list(Places(place).tmp.iterdir()) == []
+    assert list(Places(running).tmp.iterdir()) == []
     thread.join()

@@ -164,18 +164,19 @@ def test_batch_size_bounds_every_batch_and_order_is_kept(cloud: Cloud) -> None:
 
 def test_batching_window_gathers_and_a_full_batch_does_not_wait_for_it(cloud: Cloud) -> None:
     arn, function = cloud.stream(), cloud.function()
-    mapping = cloud.map(arn, function, BatchSize=5, MaximumBatchingWindowInSeconds=2)
+    patient = cloud.function()
+    mapping = cloud.map(arn, function, BatchSize=5, MaximumBatchingWindowInSeconds=1)
+    cloud.map(arn, patient, BatchSize=5, MaximumBatchingWindowInSeconds=300)
     until("it is followed", lambda: cloud.followed(mapping))
     began = time.time()
     cloud.put(arn, {"n": 0})
     cloud.put(arn, {"n": 1})
     [call] = until("one call", lambda: cloud.calls(function))
     assert call["n"] == [0, 1]
-    assert call["at"] / 1e9 - began > 1.8
-    began = time.time()
-    cloud.put(arn, *numbered(2, 3, 4, 5, 6))
-    until("a full batch", lambda: cloud.numbers(function) == list(range(7)))
-    assert cloud.calls(function)[1]["at"] / 1e9 - began < 1.5
+    assert call["at"] / 1e9 - began > 0.9
+    assert cloud.calls(patient) == []
+    cloud.put(arn, *numbered(2, 3, 4))
+    until("a full batch", lambda: cloud.numbers(patient) == list(range(5)))
 
 
 def test_an_event_stays_below_six_megabytes(cloud: Cloud) -> None:
@@ -505,7 +506,7 @@ def test_a_blocked_shard_does_not_delay_another(cloud: Cloud) -> None:
 
     for n in range(1, 6):
         cloud.put(arn, {"n": n}, ExplicitHashKey=str(2**128 - 1))
-        until("the second goes on", partial(arrived, n), within_s=3)
+        until("the second goes on", partial(arrived, n))
 
 
 def test_the_children_of_a_split_shard_are_read_from_their_beginning(cloud: Cloud) -> None:

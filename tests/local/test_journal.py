@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import threading
@@ -18,6 +19,7 @@ from embedded import REGION, cleaned, client, kill, servers, table, until
 from stockpipe.aws import Endpoint
 from stockpipe.errors import LocalCloudError
 from stockpipe.local import daemon
+from stockpipe.local.contact import save
 from stockpipe.local.emulator.expiry import Expiry
 from stockpipe.local.emulator.journal import Journal
 from stockpipe.local.emulator.state import Sequence
@@ -28,33 +30,36 @@ pytest.importorskip("ministack")
 SHARD = "shardId-000000000000"
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    with cleaned(tmp_path / "home") as home:
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Its servers look for expired items all the time, not once a minute."""
+    with (
+        cleaned(tmp_path_factory.mktemp("journal")) as home,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        (home / "sitecustomize.py").write_text(
+            "import time\n"
+            "slept = time.sleep\n"
+            "time.sleep = lambda seconds: slept(0.05 if seconds == 60 else seconds)\n"
+        )
+        environment.setenv("PYTHONPATH", str(home))
         yield home
 
 
 @pytest.fixture
 def cloud(home: Path) -> Endpoint:
-    """A cloud whose snapshot knows the stream ``quotes`` and the table ``things``."""
+    """A cloud whose snapshot knows the stream ``quotes`` and the table ``things``, both new."""
     cloud = daemon.ensure_running(home)
-    client("kinesis", cloud).create_stream(StreamName="quotes", ShardCount=1)
+    kinesis, dynamodb = client("kinesis", cloud), client("dynamodb", cloud)
+    if "quotes" in kinesis.list_streams()["StreamNames"]:
+        kinesis.delete_stream(StreamName="quotes")
+    if "things" in dynamodb.list_tables()["TableNames"]:
+        dynamodb.delete_table(TableName="things")
+    kinesis.create_stream(StreamName="quotes", ShardCount=1)
     table(cloud, "things")
-    snapshot = Places(home).state / "snapshot.jsonl"
-    until(lambda: snapshot.exists() and b'"things"' in snapshot.read_bytes())
+    save(home)
+    os.truncate(Places(home).log, 0)
     return cloud
-
-
-@pytest.fixture
-def impatient(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers started from here on look for expired items all the time, not once a minute."""
-    home.mkdir()
-    (home / "sitecustomize.py").write_text(
-        "import time\n"
-        "slept = time.sleep\n"
-        "time.sleep = lambda seconds: slept(0.05 if seconds == 60 else seconds)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(home))
 
 
 def saved(home: Path) -> int:
@@ -67,6 +72,13 @@ def after_a_snapshot(home: Path, cloud: Endpoint) -> None:
     before = saved(home)
     client("kinesis", cloud).add_tags_to_stream(StreamName="quotes", Tags={"a": "change"})
     until(lambda: saved(home) > before)
+
+
+def left_behind(home: Path, journal: bytes) -> Path:
+    """A journal as a killed server would leave it, with what the snapshot does not hold."""
+    file = Places(home).state / f"journal-{saved(home) + 100}"
+    file.write_bytes(journal)
+    return file
 
 
 def journals(home: Path) -> list[Path]:
@@ -99,7 +111,8 @@ def items(cloud: Endpoint) -> dict[str, Any]:
 def changes(cloud: Endpoint) -> list[dict[str, Any]]:
     """The table's stream records."""
     streams = client("dynamodbstreams", cloud)
-    arn = streams.list_streams(TableName="things")["Streams"][0]["StreamArn"]
+    things = client("dynamodb", cloud).describe_table(TableName="things")["Table"]
+    arn = things["LatestStreamArn"]
     (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
     start = streams.get_shard_iterator(
         StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
@@ -190,7 +203,7 @@ def test_a_second_kill_before_the_next_snapshot_loses_nothing_either(
 ) -> None:
     dynamodb = client("dynamodb", cloud)
     expected: dict[str, str] = {}
-    for number in range(4):
+    for number in range(3):
         dynamodb.put_item(TableName="things", Item={"k": {"S": f"k{number}"}, "v": {"N": "1"}})
         expected[f"k{number}"] = "1"
         kill(home)
@@ -208,8 +221,7 @@ def test_writes_of_another_region_go_back_to_it(home: Path, cloud: Endpoint) -> 
         )  # fmt: skip
 
     kinesis(cloud).create_stream(StreamName="quotes", ShardCount=1)
-    snapshot = Places(home).state / "snapshot.jsonl"
-    until(lambda: b"eu-west-1" in snapshot.read_bytes())
+    save(home)
     kinesis(cloud).put_record(StreamName="quotes", Data=b"elsewhere", PartitionKey="p")
     kill(home)
     again = daemon.ensure_running(home)
@@ -242,16 +254,16 @@ def test_an_entry_that_was_cut_off_was_never_acknowledged(
 ) -> None:
     client("dynamodb", cloud).put_item(TableName="things", Item={"k": {"S": "whole"}})
     kill(home)
-    (Places(home).state / "journal-1000").write_bytes(entry("things", "parts")[cut])
+    left_behind(home, entry("things", "parts")[cut])
     assert items(daemon.ensure_running(home)) == {"whole": None}
 
 
-def test_a_damaged_journal_is_refused_and_left_alone(home: Path, cloud: Endpoint) -> None:
-    kill(home)
-    damaged = Places(home).state / "journal-1000"
+def test_a_damaged_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
+    Places(tmp_path).make()
+    damaged = Places(tmp_path).state / "journal-1000"
     damaged.write_bytes(b"no entry\n")
     with pytest.raises(LocalCloudError, match="journal-1000 is damaged") as caught:
-        daemon.ensure_running(home)
+        daemon.ensure_running(tmp_path)
     assert "reset" in str(caught.value.hint)
     assert damaged.read_bytes() == b"no entry\n"
 
@@ -261,7 +273,7 @@ def test_what_cannot_be_repeated_is_said_in_the_log_with_its_reason(
 ) -> None:
     kill(home)
     unheard_of = entry("things", "k", "UpdateItem", Key={"k": {"S": "k"}}, UpdateExpression="HM v")
-    (Places(home).state / "journal-1000").write_bytes(entry("gone", "k") * 2 + unheard_of)
+    left_behind(home, entry("gone", "k") * 2 + unheard_of)
     daemon.ensure_running(home)
     log = Places(home).log.read_text()
     assert "3 of 3 writes since the last snapshot could not be repeated: " in log
@@ -276,7 +288,7 @@ def test_a_write_that_breaks_its_handler_keeps_no_cloud_from_starting(
 ) -> None:
     kill(home)
     breaking = entry("things", "k", "BatchWriteItem", RequestItems=7)
-    (Places(home).state / "journal-1000").write_bytes(breaking + entry("things", "after"))
+    left_behind(home, breaking + entry("things", "after"))
     assert items(daemon.ensure_running(home)) == {"after": None}
     log = Places(home).log.read_text()
     assert "1 of 2 writes since the last snapshot could not be repeated: " in log
@@ -287,7 +299,7 @@ def test_a_write_that_breaks_its_handler_keeps_no_cloud_from_starting(
 
 
 def test_an_item_that_expired_and_was_put_again_survives_as_it_is(
-    impatient: None, home: Path, cloud: Endpoint
+    home: Path, cloud: Endpoint
 ) -> None:
     """Both the condition and the sum need the expiry to be where it was among the writes."""
     dynamodb = client("dynamodb", cloud)
@@ -333,9 +345,7 @@ def test_an_emulator_without_the_thread_that_we_know_is_refused(
         Expiry(Journal(tmp_path), Sequence()).install()
 
 
-def test_an_expiry_alone_is_a_change_that_is_saved(
-    impatient: None, home: Path, cloud: Endpoint
-) -> None:
+def test_an_expiry_alone_is_a_change_that_is_saved(home: Path, cloud: Endpoint) -> None:
     dynamodb = client("dynamodb", cloud)
     dynamodb.update_time_to_live(
         TableName="things", TimeToLiveSpecification={"Enabled": True, "AttributeName": "ttl"}
@@ -421,7 +431,7 @@ def test_a_journal_that_a_snapshot_holds_already_is_not_done_again(
     number = saved(home)
     for old in (number - 1, number - 2):
         (Places(home).state / f"journal-{old}").write_bytes(add)
-    (Places(home).state / f"journal-{number + 100}").write_bytes(add)
+    left_behind(home, add)
     assert items(daemon.ensure_running(home)) == {"counter": "1"}
 
 

@@ -571,7 +571,7 @@ def test_what_is_no_quote_sets_off_the_pipeline_s_alarm_and_status_shows_it(
     cloud: Cloud, clock: Callable[[float], None]
 ) -> None:
     cli = Cli(cloud.home)
-    cli("provision")
+    cli.make()
     names = cli.aws.names
     queue, quarantine = cloud.inbox(names.operations_topic_arn), names.alarm("quarantine")
     empty = json.loads(cli("status", "--json").out)
@@ -612,7 +612,7 @@ def test_a_bug_in_a_function_sets_off_its_alarm_and_no_other(
     cloud: Cloud, clock: Callable[[float], None]
 ) -> None:
     cli = Cli(cloud.home, stack="bug")
-    cli("provision")
+    cli.make()
     names = cli.aws.names
     queue = cloud.inbox(names.operations_topic_arn)
 
@@ -631,22 +631,22 @@ def test_a_bug_in_a_function_sets_off_its_alarm_and_no_other(
     assert (process["errors"], trend["errors"]) == (1, 0)
 
 
-def test_metrics_and_states_survive_a_clean_stop(tmp_path: Path) -> None:
-    with cleaned(tmp_path / "home") as home:
-        cloud = Cloud(home, daemon.ensure_running(home))
-        name = cloud.function(RAISE)
-        cloud.call(name)
-        before = cloud.figures("AWS/Lambda", {"FunctionName": name})
-        alarm = cloud.alarm(**of_function("Errors", name))
-        cloud.client("cloudwatch").set_alarm_state(
-            AlarmName=alarm.name, StateValue="ALARM", StateReason="a test"
-        )
-        daemon.stop(home)
-        daemon.ensure_running(home)
-        assert alarm.state == "ALARM"
-        cloud.call(name)
-        after = cloud.figures("AWS/Lambda", {"FunctionName": name})
-        assert (before["Errors"], after["Errors"]) == (1, 2)
+def test_metrics_and_states_survive_a_clean_stop(
+    cloud: Cloud, clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = cloud.function(RAISE)
+    cloud.call(name)
+    before = cloud.figures("AWS/Lambda", {"FunctionName": name})
+    alarm = cloud.alarm(**of_function("Errors", name))
+    clock(MINUTE_S)
+    until(lambda: alarm.state == "ALARM")
+    daemon.stop(cloud.home)
+    monkeypatch.setenv("PYTHONPATH", str(cloud.home))
+    assert daemon.ensure_running(cloud.home) == cloud.endpoint
+    assert alarm.state == "ALARM"
+    cloud.call(name)
+    after = cloud.figures("AWS/Lambda", {"FunctionName": name})
+    assert (before["Errors"], after["Errors"]) == (1, 2)
 
 
 # What is mended --------------------------------------------------------------------------------

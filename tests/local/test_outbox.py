@@ -421,12 +421,13 @@ def test_an_invitation_that_cannot_be_kept_is_kept_at_the_next_attempt(
 
 @pytest.fixture(scope="module")
 def replayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
-    """A stack with a mail address, after the sample of real prices went through it."""
+    """A stack with a mail address, after real prices, of 75 days, went through it."""
     with cleaned(tmp_path_factory.mktemp("alerted")) as home:
         cli = Cli(home)
-        (home / "stockpipe.toml").write_text('notify_max_age = "off"\n')
-        cli("provision", "--email", MAIL)
-        cli("stream", "--source", "replay:sample", "--speed", "max")
+        (home / "stockpipe.toml").write_text(f'notify_max_age = "off"\nemails = ["{MAIL}"]\n')
+        daemon.ensure_running(home)
+        cli.make()
+        cli("stream", "--source", "replay:sample", "--speed", "max", "--count", "75")
         cli.settle()
         yield cli
 
