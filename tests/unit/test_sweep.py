@@ -210,7 +210,7 @@ def test_one_that_changed_between_finding_and_claiming_is_not_touched(
 def test_one_that_was_superseded_stays_so(stack: Stack) -> None:
     stack.crash(alert())
     stack.lease_ends()
-    stack.book.supersede(alert())
+    stack.book.supersede("AAPL", alert().id)
 
     stack.sweep()
 
@@ -236,7 +236,7 @@ def test_one_whose_quote_has_become_old_is_muted(
 
 def test_one_that_was_sent_before_it_was_superseded_is_not_sent_again(stack: Stack) -> None:
     stack.book.settle(alert())
-    stack.book.supersede(alert())
+    stack.book.supersede("AAPL", alert().id)
     # True again, and the function ends between the claim and the mark.
     stack.alerts.fault = lambda operation, request: (
         Crash() if ":sent" in request.get("ExpressionAttributeValues", {}) else None
@@ -312,7 +312,7 @@ def test_nothing_pending_is_no_age(stack: Stack) -> None:
 def test_it_counts_anew_when_an_alert_becomes_true_again(stack: Stack) -> None:
     stack.crash(alert())
     stack.clock.sleep(600)
-    stack.book.supersede(alert())
+    stack.book.supersede("AAPL", alert().id)
     stack.clock.sleep(600)
     stack.crash(alert())
     stack.clock.sleep(10)

@@ -522,6 +522,17 @@ def test_an_alert_of_a_day_stands_as_long_as_one_of_its_readings_does(*, togethe
     assert len(stack.topic.messages) == 1
 
 
+def test_an_alert_of_which_no_price_is_stored_stops_nothing_and_is_superseded() -> None:
+    stack = Stack(MOVE)
+    bare = {"symbol": "AAPL", "id": "2022-03-14#move-5", "rule": "move-5", "kind": "move",
+            "status": "sent", "timestamp": at(0)}  # fmt: skip
+    stack.alerts.items["AAPL", bare["id"]] = {name: {"S": text} for name, text in bare.items()}
+    for price in (101, 102):  # changed, so that it looks back
+        row = stack.store("AAPL", Reading(at(0), price * 10**6, 10**8))
+        assert stack.judge([row]).failed is None
+    assert {one[3] for one in stack.true()} == {"superseded"}
+
+
 def test_only_readings_of_the_same_day_at_the_exchange_keep_its_alert() -> None:
     stack = Stack(MOVE)
     # 23:50 and 00:10 in New York, in UTC on the same day; then the first is corrected.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -20,8 +20,9 @@ from stockpipe.domain.alerts import MUTED, PENDING, SENT, SUPERSEDED, Alert
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
 from stockpipe.domain.exact import EARLIEST, moment_text, parse_moment
 from stockpipe.domain.retry import retry
-from stockpipe.functions.alert_items import Item, alert_of, values_of
+from stockpipe.functions.alert_items import Item, values_of
 from stockpipe.functions.faults import error_code, is_transient
+from stockpipe.functions.readings import Day
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -39,6 +40,20 @@ _ABANDONED = "#status = :pending AND #lease_until < :now AND #kind = :kind"
 _FREE = (
     f"attribute_not_exists(#status) OR (#status = :superseded AND #kind = :kind) OR ({_ABANDONED})"
 )
+
+
+class Standing(NamedTuple):
+    """An alert that was told, as far as it takes to find out whether it is still true."""
+
+    id: str
+    timestamp: str
+    utc_offset_s: str | None
+
+    @property
+    def day(self) -> Day | None:
+        """The day that it is told once for; None for one of a single reading."""
+        occasion = self.id.partition("#")[0]
+        return Day(occasion, int(self.utc_offset_s or 0)) if len(occasion) == 10 else None
 
 
 class AlertBook:
@@ -130,21 +145,21 @@ class AlertBook:
         self._mark_sent(alert, sent_at)
         return SENT
 
-    def standing(self, symbol: str, rule: str, first: str, last: str) -> list[Alert]:
+    def standing(self, symbol: str, rule: str, first: str, last: str) -> list[Standing]:
         """What was alerted for readings between two timestamps (inclusive), and not superseded."""
         return [
-            alert_of(item)
+            Standing(item["id"]["S"], item["timestamp"]["S"], item.get("utc_offset_s", {}).get("N"))
             for item in self._between(symbol, first, last)
             if item["rule"]["S"] == rule
             and item["status"]["S"] != SUPERSEDED
             and first <= item["timestamp"]["S"] <= last
         ]
 
-    def supersede(self, alert: Alert) -> None:
+    def supersede(self, symbol: str, alert_id: str) -> None:
         """Mark an alert that is no longer true."""
         self._dynamodb.update_item(
             TableName=self._table,
-            Key=self._key(alert.symbol, alert.id),
+            Key=self._key(symbol, alert_id),
             UpdateExpression="SET #status = :superseded REMOVE pending_since",
             ConditionExpression="attribute_exists(id)",
             ExpressionAttributeNames={"#status": "status"},

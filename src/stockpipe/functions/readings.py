@@ -45,6 +45,13 @@ class Gap(NamedTuple):
     named_by: str
 
 
+class Day(NamedTuple):
+    """A day at an exchange, ``YYYY-MM-DD``, and the exchange's offset in seconds."""
+
+    date: str
+    utc_offset_s: int
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """Changed rows that lie together, and the readings around them in time order.
@@ -114,11 +121,11 @@ class Readings:
                 waiting = [t for t in waiting if t not in cluster.changed]
         return clusters[::-1]
 
-    def timestamps_of_day(self, symbol: str, reading: Reading) -> list[str]:
-        """Those of all readings on the day of ``reading``, at the exchange or in UTC; and some
-        before or after it, since readings need not agree on their exchange's offset."""
-        midnight = parse_moment(f"{reading.day}T00:00:00Z")
-        offset = timedelta(seconds=reading.utc_offset_s)
+    def timestamps_of(self, symbol: str, day: Day) -> list[str]:
+        """Those of all readings on a day, at the exchange or in UTC; and some before or after it,
+        since readings need not agree on their exchange's offset."""
+        midnight = parse_moment(f"{day.date}T00:00:00Z")
+        offset = timedelta(seconds=day.utc_offset_s)
         first, last = sorted((midnight, midnight - offset))
         until = moment_text(last + timedelta(days=1))
         found: list[str] = []

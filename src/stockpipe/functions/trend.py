@@ -22,7 +22,7 @@ from stockpipe.domain.alerts import Alert
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
 from stockpipe.domain.rules import Rule, parse_rules
 from stockpipe.functions import sweep
-from stockpipe.functions.alerts import KNOWN, LEASED, AlertBook
+from stockpipe.functions.alerts import KNOWN, LEASED, AlertBook, Standing
 from stockpipe.functions.batch import CLIENT_CONFIG, batch_response, lowest, time_left
 from stockpipe.functions.faults import error_code, is_transient
 from stockpipe.functions.readings import Cluster, Readings, TooFarBack
@@ -205,26 +205,26 @@ class TrendAnalysis:
 
         An alert of a day may go on being true by another reading than the one it was made of.
         """
-        for alert in self._book.standing(symbol, rule.name, *cluster.judged(rule)):
-            now = true.get(alert.id) or self._same_occasion(rule, alert)
+        for told in self._book.standing(symbol, rule.name, *cluster.judged(rule)):
+            now = true.get(told.id) or self._same_day(symbol, rule, told)
             if now is None:
-                self._book.supersede(alert)
-                outcome.superseded.append(alert.id)
-            elif now.signal.timestamp != alert.signal.timestamp:
+                self._book.supersede(symbol, told.id)
+                outcome.superseded.append(told.id)
+            elif now.signal.timestamp != told.timestamp:
                 self._book.correct(now)
 
-    def _same_occasion(self, rule: Rule, alert: Alert) -> Alert | None:
-        """The alert as another reading of its day makes it; None where none does."""
-        reading = alert.signal.reading
-        if alert.signal.occasion != reading.day:
+    def _same_day(self, symbol: str, rule: Rule, told: Standing) -> Alert | None:
+        """What was told once for a day, as another reading of it makes it; None where none does."""
+        if told.day is None:
             return None
-        day = self._readings.timestamps_of_day(alert.symbol, reading)
         found = (
-            Alert(alert.symbol, rule.name, signal)
-            for cluster in self._readings.clusters(alert.symbol, day, [rule])
+            Alert(symbol, rule.name, signal)
+            for cluster in self._readings.clusters(
+                symbol, self._readings.timestamps_of(symbol, told.day), [rule]
+            )
             for signal in cluster.signals(rule)
         )
-        return next((one for one in found if one.id == alert.id), None)
+        return next((one for one in found if one.id == told.id), None)
 
 
 def _check_time(left: Callable[[], float]) -> None:
