@@ -459,7 +459,9 @@ def test_an_alarm_follows_its_statistic_and_its_periods(
     cloud: Cloud, clock: Callable[[float], None], settings: dict[str, Any], expected: str
 ) -> None:
     dimensions = [{"Name": "test", "Value": uuid.uuid4().hex}]
-    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    # Ahead of the clock on the wall, so that no minute of that one can end in between.
+    now = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=2)
+    clock(MINUTE_S + (now.timestamp() - datetime.now(UTC).timestamp()))
     data = [
         {"MetricName": "put", "Dimensions": dimensions, "Unit": "Count", "Value": value,
          "Timestamp": now - timedelta(seconds=ago)}
@@ -474,7 +476,6 @@ def test_an_alarm_follows_its_statistic_and_its_periods(
         Dimensions=dimensions,
         **{"EvaluationPeriods": given.pop("N", 1), **needed, **given},
     )
-    clock(MINUTE_S + (now.timestamp() - datetime.now(UTC).timestamp()))
     assert until(alarm.told) == [expected]
 
 
