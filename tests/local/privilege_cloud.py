@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from embedded import REGION, cleaned, client, until
 from stockpipe_cli import Cli, Result
 
 from stockpipe.aws import Endpoint
+from stockpipe.domain.alerts import SENT, Alert
 from stockpipe.domain.names import Names
 from stockpipe.domain.rules.crossover import crossings
 from stockpipe.domain.signals import Reading
 from stockpipe.feeds.csv_bars import read_csv
+from stockpipe.functions.alert_items import values_of
 from stockpipe.functions.sweep import EVENT
 from stockpipe.infra.operators import OPERATORS
 from stockpipe.infra.policies import policy
@@ -184,7 +186,7 @@ def live(cloud: Cloud) -> None:
     """A stack is made, used, looked at, spoiled by hand, mended, and changed."""
     cloud.run("provision", "provision", "--yes")
     leave_an_alert_that_turns_around(cloud)
-    cloud.run("produce", "stream", "--source", "replay:sample", "--speed", "max")
+    cloud.run("produce", "stream", "AAPL", "--source", "replay:sample", "--speed", "max")
     cloud.cli.settle()  # the archive is written by then
     cloud.run("produce", "stream", "--source", "archive:2008-07-01..2008-07-10")
     cloud.root("kinesis").put_record(StreamName=NAMES.stream, Data=b"no quote", PartitionKey="X")
@@ -235,11 +237,11 @@ def end(cloud: Cloud) -> None:
 def leave_an_alert_that_turns_around(cloud: Cloud) -> None:
     """One of another kind where the sample's first crossing is, as if a late reading had come."""
     quotes = [quote for quote in read_csv("sample") if quote.symbol == "AAPL"]
-    first = next(crossings([Reading(one.timestamp, one.price) for one in quotes], 5, 20).__iter__())
+    first, *_ = crossings([Reading(one.timestamp, one.price) for one in quotes], 5, 20)
     other = "death" if first.kind == "golden" else "golden"
-    facts = {"symbol": "AAPL", "id": f"{first.timestamp}#crossover-5-20", "kind": other}
-    facts |= {"timestamp": first.timestamp, "rule": "crossover-5-20", "status": "sent"}
-    item = {name: {"S": value} for name, value in facts.items()}
+    alert = Alert("AAPL", "crossover-5-20", replace(first, kind=other))
+    key = {"symbol": {"S": alert.symbol}, "id": {"S": alert.id}}
+    item = {**key, **values_of(alert), "status": {"S": SENT}}
     cloud.root("dynamodb").put_item(TableName=NAMES.alerts_table, Item=item)
 
 

@@ -1,13 +1,15 @@
 """Provisioning in processes of its own that can be killed after any call to AWS.
 
 ``Warm`` is the test's side. Run as a program, this file is the other side: a process that has
-boto3 imported and forks a child for each job. Pytest itself must not fork: its workers have
-threads. The parent never makes a call, so that no connection is shared between children.
+imported what takes long, has built the functions' code, and forks a child for each job. Pytest
+itself must not fork: its workers have threads. The parent never makes a call, so that no connection
+is shared between children.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -130,6 +132,10 @@ class _Server:
         self._known = {"sts"}
 
     def serve(self) -> None:
+        nobody = Aws(region="us-east-2", endpoint=self._endpoint)
+        nobody.account_id = "000000000000"  # else it would be asked for
+        blueprint(nobody, Settings())
+        gc.freeze()  # else a child's first collection copies all of it
         for line in sys.stdin:
             jobs = [Job(**one) for one in json.loads(line)]
             children = [self._fork(job) for job in jobs]

@@ -2,8 +2,11 @@
 
 A process is killed right after the k-th of its calls that change something, counted over all of
 its threads. A kill after a call that only reads leaves what the kill after the last change before
-it leaves, so those are skipped, and some calls, always the first and the last, stand for all.
-STOCKPIPE_EVERY_CALL=writes takes all that change something, STOCKPIPE_EVERY_CALL=1 really all.
+it leaves, so those are skipped, and a few calls stand for all: one that comes early in the work,
+and one amid it. STOCKPIPE_LONG=1 takes more of them, always the first and the last,
+STOCKPIPE_EVERY_CALL=writes all that change something, STOCKPIPE_EVERY_CALL=1 really all.
+
+Every test begins by bringing about what it needs, which the test before it has mostly left.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from stockpipe.local import daemon
 pytest.importorskip("ministack")
 
 EVERY_CALL = os.environ.get("STOCKPIPE_EVERY_CALL")
+LONG = "STOCKPIPE_LONG" in os.environ
 SEED = 20260101
 EVERYTHING = {
     "emails": ["one@example.com", "two@example.com"],
@@ -63,6 +67,11 @@ class World:
     def check(self, expected: list[str], after: object = "") -> None:
         assert difference(inventory(self.aws.client), expected) == [], f"after call {after}"
 
+    def is_whole(self, after: object = "") -> None:
+        """All is made, and nothing is left to do."""
+        assert self("plan").pending == [], f"after call {after}"
+        self.check(self.whole, after)
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
@@ -81,13 +90,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             yield world
 
 
-def moments(writes: int, spread: int) -> Iterator[int]:
-    """After which calls to kill: all, for ever, or the first, the last and some between."""
+def moments(writes: int, *, early: bool = True, spread: int = 4) -> Iterator[int]:
+    """After which calls to kill: all, for ever; a spread with the first and the last; or a few."""
     if EVERY_CALL:
         return count(1)
-    between = range(2, writes)
-    chosen = random.Random(SEED).sample(between, min(spread - 2, len(between)))
-    return iter(sorted({1, writes, *chosen}))
+    chosen = random.Random(SEED)
+    if LONG:
+        between = range(2, writes)
+        return iter(sorted({1, writes, *chosen.sample(between, min(spread - 2, len(between)))}))
+    amid = chosen.randrange(writes // 3, writes * 2 // 3)
+    return iter([chosen.randrange(1, 6), amid] if early else [amid])
 
 
 def test_the_listing_sees_every_kind_of_thing_that_we_make(world: World) -> None:
@@ -100,19 +112,28 @@ def test_teardown_leaves_what_was_there_before_and_nothing_else(world: World) ->
 
 
 def test_a_provision_killed_after_any_call_is_completed_by_the_next(world: World) -> None:
-    for number in moments(world.provision_writes, 4):
-        killed = world.killed("provision", number)
-        world.completes("provision")
-        assert world("plan").pending == [], f"after call {number}"
-        world.check(world.whole, number)
+    for number in moments(world.provision_writes):
         world.completes("teardown")
         world.check(world.without, number)
+        killed = world.killed("provision", number)
+        world.completes("provision")
+        world.is_whole(number)
+        if not killed:
+            break
+
+
+def test_a_half_removed_stack_can_be_provisioned_again_instead(world: World) -> None:
+    for number in moments(world.teardown_writes, early=False):
+        world.completes("provision")
+        killed = world.killed("teardown", number)
+        world.completes("provision")
+        world.is_whole(number)
         if not killed:
             break
 
 
 def test_a_teardown_killed_after_any_call_is_completed_by_the_next(world: World) -> None:
-    for number in moments(world.teardown_writes, 3):
+    for number in moments(world.teardown_writes):
         world.completes("provision")
         killed = world.killed("teardown", number)
         world.completes("teardown")
@@ -122,21 +143,10 @@ def test_a_teardown_killed_after_any_call_is_completed_by_the_next(world: World)
 
 
 def test_a_half_made_stack_can_be_torn_down_instead(world: World) -> None:
-    for number in moments(world.provision_writes, 2):
+    world.completes("teardown")
+    for number in moments(world.provision_writes, early=False):
         killed = world.killed("provision", number)
         world.completes("teardown")
         world.check(world.without, number)
-        if not killed:
-            break
-
-
-def test_a_half_removed_stack_can_be_provisioned_again_instead(world: World) -> None:
-    for number in moments(world.teardown_writes, 2):
-        world.completes("provision")
-        killed = world.killed("teardown", number)
-        world.completes("provision")
-        assert world("plan").pending == [], f"after call {number}"
-        world.check(world.whole, number)
-        world.completes("teardown")
         if not killed:
             break
