@@ -3,7 +3,12 @@
 A day is labelled a jump where its log return exceeds so many times a robust volatility around it:
 1.4826 * MAD of the returns of the 60 days before and the 60 days after, itself left out. The label
 knows the future and no recursion, so it shares nothing with the rule's own estimate. Splits are
-taken out by their known dates. Constants are chosen on the years before 2007 alone.
+taken out by their known dates.
+
+How many times is what the design leaves open. It gives the fixed rule an F1 of .12 on the years
+from 2007, and at six times the fixed rule has that: so six it is. The table over 3 to 7 times says
+what hangs on it. Weight and clip are the design's; how many readings are silent after a spike, and
+how many sigmas are one, are chosen on the years before 2007 alone.
 
     PYTHONPATH=tests python benchmarks/spike.py
 """
@@ -29,13 +34,14 @@ from stockpipe.feeds.csv_bars import read_csv
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Pair = tuple[Flags, Flags]
+"""What a rule found, and what is labelled."""
 
 CUT = "2007-01-01"
-TIMES, AROUND = 4.0, 60
+TIMES, AROUND = 6.0, 60
 """Of the label: how many times the volatility, and of how many days on each side."""
 SPLITS = {("AAPL", "2000-06-21"): 2, ("AAPL", "2005-02-28"): 2, ("MSFT", "2003-02-18"): 2}
-LAMBDAS, CLIPS, REFRACTORIES = (0.94, 0.97, 0.98), (2.0, 3.0, 4.0), (2, 5)
-SIGMAS = (3.5, 4.0, 4.5, 5.0, 5.5, 6.0)
+REFRACTORIES, SIGMAS = (2, 5, 10), (3.5, 4.0, 4.5, 5.0, 5.5, 6.0)
 
 
 @dataclass(frozen=True)
@@ -112,8 +118,9 @@ def jumps(returns: Floats, times: float) -> Flags:
     return flags
 
 
-def folded(squares: Floats, kept: float, clip: float, refractory: int, sigmas: float) -> Flags:
+def folded(squares: Floats, refractory: int, sigmas: float) -> Flags:
     """The rule for every day at once: what :func:`stockpipe.domain.rules.spike.judged` says."""
+    kept, clip = spike.LAMBDA, spike.CLIP
     hits = np.zeros(len(squares), bool)
     size, warm, least = spike.WINDOW - 1, spike.WARM_UP, spike.FLOOR**2
 
@@ -139,7 +146,7 @@ def folded(squares: Floats, kept: float, clip: float, refractory: int, sigmas: f
     return hits
 
 
-def score(pairs: list[tuple[Flags, Flags]]) -> Score:
+def score(pairs: list[Pair]) -> Score:
     """Of (found, labelled) flags of several symbols."""
     return Score(
         found=sum(int((hit & label).sum()) for hit, label in pairs),
@@ -149,53 +156,55 @@ def score(pairs: list[tuple[Flags, Flags]]) -> Score:
 
 
 def judged(data: list[Daily], rule: Rule, times: float, *, hold_out: bool) -> Score:
-    pairs = []
+    return score(pairs(data, rule, times, hold_out=hold_out))
+
+
+def pairs(data: list[Daily], rule: Rule, times: float, *, hold_out: bool) -> list[Pair]:
+    found = []
     for one in data:
         chosen = (one.days >= CUT) == hold_out
-        pairs.append((one.found_by(rule)[chosen], jumps(one.returns, times)[chosen]))
-    return score(pairs)
+        found.append((one.found_by(rule)[chosen], jumps(one.returns, times)[chosen]))
+    return found
 
 
-def tuned(data: list[Daily], times: float) -> tuple[float, tuple[float, float, int, float]]:
+def tuned(data: list[Daily], times: float) -> tuple[float, tuple[int, float]]:
     """The best F1 of the years before the cut, and the constants that reach it first."""
     early = [(one.returns**2)[one.days < CUT] for one in data]
     labels = [jumps(one.returns, times)[one.days < CUT] for one in data]
+
+    def f1(constants: tuple[int, float]) -> float:
+        found = [folded(squares, *constants) for squares in early]
+        return score(list(zip(found, labels, strict=True))).f1
+
     return max(
-        (
-            (
-                score(
-                    [(folded(s, *constants), label) for s, label in zip(early, labels, strict=True)]
-                ).f1,
-                constants,
-            )
-            for constants in itertools.product(LAMBDAS, CLIPS, REFRACTORIES, SIGMAS)
-        ),
+        ((f1(one), one) for one in itertools.product(REFRACTORIES, SIGMAS)),
         key=lambda one: one[0],
     )
 
 
-def compare(title: str, data: list[Daily], times: float, *, hold_out: bool) -> None:
-    fixed = judged(data, MoveRule(), times, hold_out=hold_out)
-    ours = judged(data, SpikeRule(), times, hold_out=hold_out)
-    labelled, ratio = fixed.found + fixed.missed, ours.f1 / fixed.f1
-    print(f"| {title} | {labelled} {fixed}{str(ours)[1:]} {ratio:.1f} |")
+def compare(title: str, fixed: Score, ours: Score) -> None:
+    ratio = f"{ours.f1 / fixed.f1:.1f}" if fixed.f1 else "-"
+    print(f"| {title} | {fixed.found + fixed.missed} {fixed}{str(ours)[1:]} {ratio} |")
 
 
 def strictness(data: list[Daily]) -> None:
-    """How the comparison depends on the label: constants tuned anew for each."""
-    print("\nlabel | jumps | lambda, clip, refractory, sigmas | tuned | hold-out | fixed | ratio")
-    fixed_rule = MoveRule()
-    for times in (3.0, 4.0, 5.0, 6.0):
-        best, constants = tuned(data, times)
-        pairs = []
+    """How the comparison depends on the label: as shipped, and with constants chosen for it."""
+    print("\nlabel | jumps | fixed F1 | shipped F1, ratio | silent, sigmas for it | F1, ratio")
+    for times in (3.0, 4.0, 5.0, 6.0, 7.0):
+        fixed = judged(data, MoveRule(), times, hold_out=True)
+        shipped = judged(data, SpikeRule(), times, hold_out=True)
+        _, constants = tuned(data, times)
+        found = []
         for one in data:
             late = one.days >= CUT
             hits = folded(one.returns**2, *constants)
-            pairs.append((hits[late], jumps(one.returns, times)[late]))
-        ours, fixed = score(pairs), judged(data, fixed_rule, times, hold_out=True)
+            found.append((hits[late], jumps(one.returns, times)[late]))
+        ours = score(found)
         print(
-            f"| {times:g} | {ours.found + ours.missed} | {', '.join(f'{c:g}' for c in constants)} "
-            f"| {best:.2f} | {ours.f1:.2f} | {fixed.f1:.2f} | {ours.f1 / fixed.f1:.1f} |"
+            f"| {times:g} | {ours.found + ours.missed} | {fixed.f1:.2f} "
+            f"| {shipped.f1:.2f}, {shipped.f1 / fixed.f1:.1f} "
+            f"| {', '.join(f'{c:g}' for c in constants)} "
+            f"| {ours.f1:.2f}, {ours.f1 / fixed.f1:.1f} |"
         )
 
 
@@ -237,15 +246,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         data = daily(daily_bars(Path(directory)))
     best, constants = tuned(data, TIMES)
-    print(f"tuned before {CUT}: F1 {best:.2f} with lambda, clip, refractory, sigmas = {constants}")
-    shipped = (spike.LAMBDA, spike.CLIP, spike.REFRACTORY, float(SpikeRule().sigmas))
-    print(f"shipped: {shipped}\n")
+    print(f"best before {CUT}: F1 {best:.2f} with silent readings, sigmas = {constants}")
+    print(f"shipped: {(spike.REFRACTORY, float(SpikeRule().sigmas))}\n")
     print("data | jumps | fixed: precision, recall, F1 | spike: precision, recall, F1 | ratio")
-    compare(f"before {CUT} (tuned on)", data, TIMES, hold_out=False)
-    compare(f"from {CUT} (hold-out)", data, TIMES, hold_out=True)
+    rules = MoveRule(), SpikeRule()
+    compare(f"before {CUT}", *(judged(data, one, TIMES, hold_out=False) for one in rules))
+    compare(f"from {CUT}", *(judged(data, one, TIMES, hold_out=True) for one in rules))
+    all_files = [pairs(data, one, TIMES, hold_out=True) for one in rules]
     for file in sorted(RECORDED.glob("daily_*")):
-        if "wiki" not in file.name:  # the same prices as above
-            compare(f"{file.name.split('.')[0]} from {CUT}", daily(file), TIMES, hold_out=True)
+        if "wiki" in file.name:
+            continue  # the same prices as above
+        of_file = [pairs(daily(file), one, TIMES, hold_out=True) for one in rules]
+        compare(f"{file.name.split('.')[0]} from {CUT}", *map(score, of_file))
+        all_files = [held + more for held, more in zip(all_files, of_file, strict=True)]
+    compare(f"all from {CUT}", *map(score, all_files))
     strictness(data)
     print("\nminutes | readings | spikes | a symbol and day | move-5 | both | smallest spike")
     for file in sorted(RECORDED.glob("intraday_1m_*")):

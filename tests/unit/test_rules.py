@@ -374,4 +374,4 @@ def test_two_rules_of_one_name_are_refused() -> None:
 def test_rules_that_differ_in_their_bar_have_names_of_their_own() -> None:
     names = [r.name for r in parse_rules([{}, {"bar": "5m"}, {"kind": "move", "percent": "7.50"}])]
     assert names == ["crossover-5-20", "crossover-5-20-5m", "move-7.5"]
-    assert parse_rule({"kind": "spike"}) == SpikeRule(sigmas=Decimal("3.5"))
+    assert parse_rule({"kind": "spike"}) == SpikeRule(sigmas=Decimal(5))

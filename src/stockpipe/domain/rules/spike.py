@@ -30,13 +30,13 @@ from stockpipe.domain.rules.base import Rule
 from stockpipe.domain.rules.splits import RATIOS, split_ratio
 from stockpipe.domain.signals import SPIKE, Reading, Signal
 
-LAMBDA = 0.98
+LAMBDA = 0.97
 CLIP = 3.0
 WARM_UP = 20
 WINDOW = 256
 FLOOR = 0.0005
 """Of a price: five basis points, below which nothing is a jump however still it was before."""
-REFRACTORY = 2
+REFRACTORY = 5
 _CHI2_MEDIAN = 0.4549
 """The median of a squared standard normal: turns a median of squares into a variance."""
 _HALF_A_SPLIT = math.log(min(RATIOS)) / 2
@@ -131,7 +131,7 @@ class SpikeScan:
 class SpikeRule(Rule):
     """``sigmas``: how many standard deviations a jump must exceed."""
 
-    sigmas: Decimal = Decimal("3.5")
+    sigmas: Decimal = Decimal(5)
     kind: ClassVar[str] = "spike"
 
     @property

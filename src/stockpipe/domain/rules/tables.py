@@ -50,7 +50,7 @@ def parse_rule(table: Mapping[str, Any]) -> Rule:
     if kind == "move":
         return MoveRule(percent=_number(table, "percent", 5, most=1000), **common)
     if kind == "spike":
-        return SpikeRule(sigmas=_number(table, "sigmas", "3.5", most=100), **common)
+        return SpikeRule(sigmas=_number(table, "sigmas", "5", most=100), **common)
     return _price(table, common)
 
 
