@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import queue
+import signal
 import threading
+from collections.abc import Iterator
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,7 +205,7 @@ def test_an_interrupt_ends_waits_begins_nothing_and_tells_what_was_begun(world: 
     def listener(step: Step) -> Any:
         told.append((step.change.resource.name, step.phase))
         if step.phase == "waiting":
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         apply(plan_provision([a, b, c]), listener)
@@ -208,3 +213,37 @@ def test_an_interrupt_ends_waits_begins_nothing_and_tells_what_was_begun(world: 
     assert ("a", "stopped") in told
     assert all(name != "b" for name, _ in told)
     assert world.done == ["create c"]
+
+
+@pytest.fixture
+def patience() -> Iterator[None]:
+    """Whoever waits for ever fails after ten seconds."""
+
+    def give_up(_: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"still waits in {frame.f_code.co_qualname if frame else None}")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("patience")
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_an_interrupt_while_a_step_is_being_heard_of_is_not_waited_for_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    taken: list[object] = []
+
+    class Interrupted(queue.SimpleQueue[object]):
+        def get(self, block: bool = True, timeout: float | None = None) -> object:
+            taken.append(super().get(block, timeout))
+            if len(taken) == nth:
+                os.kill(os.getpid(), signal.SIGINT)
+            return taken[-1]
+
+    one = SimpleNamespace(SimpleQueue=Interrupted)
+    monkeypatch.setattr("stockpipe.infra.apply.queue", one)
+    with pytest.raises(KeyboardInterrupt):
+        apply(plan_provision([thing(world, "a"), thing(world, "b")]), silent)

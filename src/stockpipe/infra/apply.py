@@ -139,6 +139,15 @@ class _Run:
         self._running = 0
 
     def run(self) -> None:
+        """In a thread of its own: what Ctrl-C raises in this one could fall between taking a
+        step's end out of the queue and counting it, and the end would be waited for for ever."""
+        with ThreadPoolExecutor(1) as walker:
+            try:
+                walker.submit(self._walk).result()
+            finally:
+                self._stopping.set()
+
+    def _walk(self) -> None:
         sorter = self._graph()
         with ThreadPoolExecutor(PARALLEL) as pool:
             try:
@@ -152,7 +161,7 @@ class _Run:
                             self._running += 1
                     if not ready:
                         if not self._running:
-                            return  # what is left depends on what failed
+                            return  # what is left depends on what failed, or was not begun
                         self._hear(sorter)
             finally:
                 self._stopping.set()
