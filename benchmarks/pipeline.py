@@ -22,7 +22,6 @@ from typing import Any
 
 from real_bars import origin, real_bars
 from stockpipe.aws import Aws
-from stockpipe.config import Settings
 from stockpipe.domain.clock import SYSTEM_CLOCK
 from stockpipe.domain.exact import moment_text
 from stockpipe.domain.quote import Quote
@@ -37,6 +36,7 @@ from stockpipe.local import daemon, processes
 from stockpipe.local.home import Places
 from stockpipe.operate.alerts import history
 from stockpipe.producer.sender import Sender
+from stockpipe.settings import Settings
 
 PUTS = 60
 BULK = 50_000

@@ -102,10 +102,10 @@ def relaying(endpoint: Endpoint) -> Iterator[tuple[Relay, Endpoint]]:
 def child(do: str, endpoint: Endpoint) -> None:
     """What one command does, in seconds, as a document on stdout."""
     begun = time.perf_counter()
-    from stockpipe.config import Settings
     from stockpipe.infra.apply import apply
     from stockpipe.infra.blueprint import blueprint
     from stockpipe.infra.plan import plan_provision, plan_teardown
+    from stockpipe.settings import Settings
 
     aws = Aws(region="us-east-2", endpoint=endpoint)
     for service in SERVICES:

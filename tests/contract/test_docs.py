@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stockpipe.cli.main import app
-from stockpipe.config import Settings
+from stockpipe.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

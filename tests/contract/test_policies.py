@@ -15,7 +15,6 @@ import botocore.session
 import pytest
 
 from stockpipe.aws import Aws
-from stockpipe.config import Settings
 from stockpipe.domain.names import Names
 from stockpipe.infra.blueprint import blueprint
 from stockpipe.infra.operators import (
@@ -26,6 +25,7 @@ from stockpipe.infra.operators import (
 )
 from stockpipe.infra.permissions import ACTIONS, ANY, ON_BEHALF, Grant
 from stockpipe.infra.policies import process_grants, trend_grants
+from stockpipe.settings import Settings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", ResourceWarning)  # it leaves closing its files to Python

@@ -27,6 +27,7 @@ import pytest
 from stockpipe import config
 from stockpipe.errors import StockpipeError, UsageError
 from stockpipe.producer.streaming import GRACE_S
+from stockpipe.settings import duration_s
 from yahoo_proxy import BATCH, Answer, YahooProxy, batch, entry
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -218,7 +219,7 @@ def test_crons_line_starts_before_the_session_and_ends_after_it_all_year() -> No
     assert weekdays == "1-5"
     words = shlex.split(command.partition(">>")[0])
     begin = timedelta(hours=int(hour), minutes=int(minute))
-    end = begin + timedelta(seconds=config.duration_s(words[words.index("--duration") + 1]))
+    end = begin + timedelta(seconds=duration_s(words[words.index("--duration") + 1]))
     # New York, 9:30 to 16:00, is 13:30 to 20:00 UTC in summer and an hour later in winter.
     assert begin <= timedelta(hours=13, minutes=30)
     assert timedelta(hours=21) <= end < timedelta(hours=24)

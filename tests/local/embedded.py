@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import signal
 import time
+import uuid
 import weakref
 import zipfile
 from collections.abc import Callable, Iterator
@@ -142,3 +144,27 @@ def function(endpoint: Endpoint, name: str, source: str) -> Any:
         Timeout=60,
     )
     return functions
+
+
+def inbox(endpoint: Endpoint, topic: str) -> Callable[[], str]:
+    """A queue that the topic may send to; out: what takes its next message, if there is one."""
+    sqs = client("sqs", endpoint)
+    url = sqs.create_queue(QueueName=f"inbox-{uuid.uuid4().hex[:8]}")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn["QueueArn"],
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+    client("sns", endpoint).subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn["QueueArn"])
+
+    def receive() -> str:
+        for message in sqs.receive_message(QueueUrl=url).get("Messages", []):
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            return str(json.loads(message["Body"])["Message"])
+        return ""
+
+    return receive

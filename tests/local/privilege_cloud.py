@@ -23,9 +23,9 @@ from stockpipe.domain.alerts import SENT, Alert
 from stockpipe.domain.names import Names
 from stockpipe.domain.rules.crossover import crossings
 from stockpipe.domain.signals import Reading
+from stockpipe.domain.sweep_event import EVENT
 from stockpipe.feeds.csv_bars import read_csv
 from stockpipe.functions.alert_items import values_of
-from stockpipe.functions.sweep import EVENT
 from stockpipe.infra.operators import OPERATORS
 from stockpipe.infra.policies import policy
 from stockpipe.local import daemon

@@ -21,11 +21,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
 from stockpipe.aws import Aws, Endpoint
-from stockpipe.config import Settings
 from stockpipe.errors import StockpipeError
 from stockpipe.infra.apply import apply
 from stockpipe.infra.blueprint import blueprint
 from stockpipe.infra.plan import Action, Change, Plan, plan_provision, plan_teardown
+from stockpipe.settings import Settings
 
 DONE, FAILED, BROKEN = 0, 1, 70
 _READING = ("BatchGet", "Describe", "Get", "Head", "List")

@@ -16,7 +16,6 @@ from stockpipe_cli import Cli
 
 from long import LONG
 from real_bars import real_bars
-from stockpipe.config import Settings
 from stockpipe.domain.quote import Quote
 from stockpipe.domain.rules.crossover import crossings
 from stockpipe.domain.signals import Reading
@@ -29,6 +28,7 @@ from stockpipe.local.home import Places
 from stockpipe.local.outbox import NOTIFICATION, Outbox
 from stockpipe.operate.alerts import history
 from stockpipe.producer.sender import Sender
+from stockpipe.settings import Settings
 
 pytest.importorskip("ministack")
 

@@ -16,10 +16,10 @@ from botocore.exceptions import ClientError
 from privilege_cloud import BOUNDARY, BOUNDED, FUNCTIONS, NAMES, PLAIN, Cloud, end, live, recording
 from privileges import Right, compare_calls, compare_rights, rights
 
-from stockpipe.config import Settings
 from stockpipe.infra.operators import OPERATORS, operator_grants
 from stockpipe.infra.permissions import ACTIONS, Grant
 from stockpipe.infra.policies import granting, policy, process_grants, trend_grants
+from stockpipe.settings import Settings
 
 pytest.importorskip("ministack")
 

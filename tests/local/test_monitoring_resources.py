@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from embedded import REGION, cleaned, client, function, until
+from embedded import REGION, cleaned, client, function, inbox, until
 from resource_world import refused
 from stock_emulator import flaws
 
 from stockpipe.aws import Aws, Endpoint
-from stockpipe.config import Settings
-from stockpipe.domain.exact import moment_text
 from stockpipe.domain.names import VERSION_TAG
-from stockpipe.domain.rules import DEFAULT_RULES
-from stockpipe.functions.sweep import EVENT
-from stockpipe.infra import bundle
+from stockpipe.domain.sweep_event import EVENT
 from stockpipe.infra.dashboard import dashboard
 from stockpipe.infra.plan import difference
 from stockpipe.infra.resource import Live, Resource, tag_list
 from stockpipe.infra.resources.cloudwatch import Alarm, Dashboard
 from stockpipe.infra.resources.events import STATEMENT, TARGET, Schedule
 from stockpipe.local import daemon
+from stockpipe.settings import Settings
 
 pytest.importorskip("ministack")
 
@@ -450,7 +445,7 @@ def test_all_of_it_survives_a_restart(cloud: Cloud) -> None:
 def test_an_alarm_tells_its_topic(cloud: Cloud) -> None:
     sns, aws = cloud.client("sns"), cloud.aws()
     topic = sns.create_topic(Name=aws.names.operations_topic)["TopicArn"]
-    receive = inbox(cloud, topic)
+    receive = inbox(cloud.endpoint, topic)
     alarm = an_alarm(aws)
     alarm.create()
 
@@ -466,30 +461,6 @@ def test_an_alarm_tells_its_topic(cloud: Cloud) -> None:
         assert until(told)
 
 
-def inbox(cloud: Cloud, topic: str) -> Callable[[], str]:
-    """A queue that the topic may send to; out: what takes its next message, if there is one."""
-    sqs = cloud.client("sqs")
-    url = sqs.create_queue(QueueName=f"inbox-{uuid.uuid4().hex[:8]}")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "sns.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": arn["QueueArn"],
-    }
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
-    cloud.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn["QueueArn"])
-
-    def receive() -> str:
-        for message in sqs.receive_message(QueueUrl=url).get("Messages", []):
-            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-            return str(json.loads(message["Body"])["Message"])
-        return ""
-
-    return receive
-
-
 def test_a_rule_sends_its_payload_to_the_function_that_lets_it(cloud: Cloud) -> None:
     """By an event, as a minute is long: what follows is the same for a rule of both kinds."""
     events, rule = cloud.client("events"), a_rule(cloud.aws())
@@ -503,103 +474,6 @@ def test_a_rule_sends_its_payload_to_the_function_that_lets_it(cloud: Cloud) -> 
     events.put_events(Entries=[event])
 
     assert until(cloud.printed) == [f"GOT {EVENT}"]
-
-
-POLICY = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Action": ["dynamodb:Query", "dynamodb:Scan", "dynamodb:UpdateItem", "sns:Publish"],
-            "Resource": "*",
-        }
-    ],
-}
-
-
-def test_the_trend_function_sends_what_was_left_pending(cloud: Cloud) -> None:
-    dynamodb, iam, functions = map(cloud.client, ("dynamodb", "iam", "lambda"))
-    dynamodb.create_table(
-        TableName="alerts",
-        KeySchema=[
-            {"AttributeName": "symbol", "KeyType": "HASH"},
-            {"AttributeName": "id", "KeyType": "RANGE"},
-        ],
-        AttributeDefinitions=[
-            {"AttributeName": "symbol", "AttributeType": "S"},
-            {"AttributeName": "id", "AttributeType": "S"},
-        ],
-        BillingMode="PAY_PER_REQUEST",
-    )
-    now = datetime.now(UTC)
-    at = moment_text(now - timedelta(minutes=20))
-    for symbol, lease_s in (("AAPL", -1), ("IBM", 80)):
-        item: dict[str, dict[str, str]] = {
-            "symbol": {"S": symbol},
-            "id": {"S": f"{at}#crossover-5-20"},
-            "rule": {"S": "crossover-5-20"},
-            "kind": {"S": "golden"},
-            "timestamp": {"S": at},
-            "price": {"N": "151.830002"},
-            "sma_fast": {"N": "150.5"},
-            "sma_slow": {"N": "150.25"},
-            "status": {"S": "pending"},
-            "lease_until": {"N": str(int(now.timestamp()) + lease_s)},
-            "pending_since": {"N": str(int(now.timestamp()) - 600)},
-        }
-        dynamodb.put_item(TableName="alerts", Item=item)
-    topic = cloud.client("sns").create_topic(Name="alerts")["TopicArn"]
-    receive = inbox(cloud, topic)
-    role = iam.create_role(
-        RoleName="trend",
-        AssumeRolePolicyDocument=json.dumps(
-            {
-                "Version": "2012-10-17",
-                "Statement": [
-                    {
-                        "Effect": "Allow",
-                        "Principal": {"Service": "lambda.amazonaws.com"},
-                        "Action": "sts:AssumeRole",
-                    }
-                ],
-            }
-        ),
-    )["Role"]["Arn"]
-    iam.put_role_policy(RoleName="trend", PolicyName="p", PolicyDocument=json.dumps(POLICY))
-    cloud.client("logs").create_log_group(logGroupName="/aws/lambda/trend")
-    functions.create_function(
-        FunctionName="trend",
-        Runtime="python3.13",
-        Role=role,
-        Handler="stockpipe.functions.trend.handler",
-        Code={"ZipFile": bundle.build(DEFAULT_RULES).data},
-        Timeout=60,
-        Environment={
-            "Variables": {
-                "STACK": "dev",
-                "TABLE": "none",
-                "ALERTS_TABLE": "alerts",
-                "TOPIC_ARN": topic,
-                "NOTIFY_MAX_AGE_S": "3600",
-            }
-        },
-    )
-
-    answer = functions.invoke(FunctionName="trend", Payload=json.dumps(EVENT))
-
-    assert json.loads(answer["Payload"].read()) == {"swept": 1}
-    assert json.loads(until(receive))["text"].startswith("AAPL is in an Uptrend!")
-    items = dynamodb.scan(TableName="alerts")["Items"]
-    assert {item["symbol"]["S"]: item["status"]["S"] for item in items} == {
-        "AAPL": "sent",
-        "IBM": "pending",
-    }
-    lines = cloud.client("logs").filter_log_events(logGroupName="/aws/lambda/trend")["events"]
-    (line,) = (json.loads(one["message"]) for one in lines if one["message"].startswith("{"))
-    again = functions.invoke(FunctionName="trend", Payload=json.dumps(EVENT))
-    assert json.loads(again["Payload"].read()) == {"swept": 0}
-    assert line["swept"] == 1
-    assert 600 <= line["pending_s"] < 600 + time.time() - now.timestamp() + 1
 
 
 STOCK = """

@@ -16,7 +16,6 @@ from function_proxy import FunctionProxy
 from stockpipe_cli import Cli
 
 from long import LONG
-from stockpipe.config import Settings
 from stockpipe.domain.alerts import SENT, SUPERSEDED
 from stockpipe.domain.quote import Quote
 from stockpipe.domain.rules import DEFAULT_RULES
@@ -31,6 +30,7 @@ from stockpipe.operate.alerts import history
 from stockpipe.operate.backtest import backtest
 from stockpipe.operate.records import Record
 from stockpipe.producer.sender import Sender
+from stockpipe.settings import Settings
 
 pytest.importorskip("ministack")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from math import ceil
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockpipe.config import Settings
 from stockpipe.domain.alerts import Alert
 from stockpipe.domain.clock import SYSTEM_CLOCK
 from stockpipe.domain.exact import to_micro
@@ -23,6 +23,7 @@ from stockpipe.domain.rules.crossover import crossings
 from stockpipe.domain.rules.history import reading_of
 from stockpipe.domain.signals import GOLDEN, Reading, Signal
 from stockpipe.functions import process, trend
+from stockpipe.functions.analysis import Change, Outcome
 from stockpipe.functions.batch import SEQ_WIDTH, Arrived
 from stockpipe.functions.table import item_of
 from stockpipe.infra import monitoring
@@ -31,6 +32,7 @@ from stockpipe.operate import workload
 from stockpipe.operate.cost import Estimate, cheaper, cheapest_saving, estimate
 from stockpipe.operate.prices import PRICES, REFERENCE_REGION, REGIONS
 from stockpipe.operate.workload import Usage, Workload, crossing_rate, usage_of
+from stockpipe.settings import Settings
 
 NOW = datetime(2022, 3, 14, 13, 30, 3, tzinfo=UTC)
 RECORD = json.dumps(
@@ -221,6 +223,18 @@ def test_a_later_sweep_reads_the_alerts_of_a_day_and_the_age_that_is_notified() 
         assert abs(later - 1 - (24 + age_hours) * hour) <= Decimal("0.5")  # whole units
 
 
+def test_a_look_back_reads_its_rows_once_to_find_and_once_to_judge_them() -> None:
+    def reads(look_back: str, symbols: tuple[str, ...]) -> Decimal:
+        made = settings(sweep_look_back=look_back, symbols=symbols, rules=())
+        return Workload(made, month(2)).quantities()["table-reads"] * 1_000_000
+
+    rows = 30  # of 15 minutes, one every 30 s
+    units = 2 * ceil(Decimal(rows * workload.ITEM_BYTES) / 4096)
+    for symbols in (("AAPL",), ("AAPL", "IBM")):
+        more = reads("15m", symbols) - reads("off", symbols)
+        assert more == 8760 * len(symbols) * units
+
+
 def test_the_free_allowances_are_told_beside_the_list_price_not_deducted_from_it() -> None:
     found = estimate(settings(), month())
     assert found.total_after_free < found.total
@@ -345,12 +359,12 @@ def test_the_assumed_metrics_and_log_lines_are_those_of_the_functions(
 ) -> None:
     monkeypatch.setenv("STACK", "default")
     arrived = Arrived("4" * 56, "shardId-000000000000", RECORD, "", NOW)
-    change = trend.Change("1", "AAPL", QUOTE.timestamp, NOW.timestamp(), modified=False)
+    change = Change("1", "AAPL", QUOTE.timestamp, NOW.timestamp(), modified=False)
     lines = {
         workload.PROCESS_METRICS: process.summary(
             process.Outcome(records=1, stored=1), [arrived], SYSTEM_CLOCK
         ),
-        workload.TREND_METRICS: trend.summary(trend.Outcome(records=1), [change], SYSTEM_CLOCK),
+        workload.TREND_METRICS: trend.summary(Outcome(records=1), [change], SYSTEM_CLOCK),
     }
     for metrics, line in lines.items():
         (declared,) = json.loads(line)["_aws"]["CloudWatchMetrics"]

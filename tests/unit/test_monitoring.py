@@ -11,16 +11,17 @@ import pytest
 from botocore.stub import Stubber
 
 from stockpipe.aws import Aws, Endpoint
-from stockpipe.config import Settings
 from stockpipe.domain.clock import SYSTEM_CLOCK
 from stockpipe.errors import ProvisionError
 from stockpipe.functions import process, sweep, trend
+from stockpipe.functions.analysis import Outcome
 from stockpipe.infra import waiting
 from stockpipe.infra.dashboard import dashboard
 from stockpipe.infra.monitoring import alarms, watches
 from stockpipe.infra.resources.cloudwatch import Alarm, Dashboard
 from stockpipe.infra.resources.events import Schedule, rate
 from stockpipe.infra.resources.mappings import EventSourceMapping
+from stockpipe.settings import Settings
 
 ACCOUNT = "123456789012"
 FREE_ALARMS = 10
@@ -75,7 +76,7 @@ def emitted(monkeypatch: pytest.MonkeyPatch, stack: str) -> set[tuple[Any, ...]]
     monkeypatch.setenv("STACK", stack)
     lines = [
         process.summary(process.Outcome(), [], SYSTEM_CLOCK),
-        trend.summary(trend.Outcome(), [], SYSTEM_CLOCK),
+        trend.summary(Outcome(), [], SYSTEM_CLOCK),
         sweep.summary(sweep.Swept(), SYSTEM_CLOCK),
     ]
     found = set()

@@ -12,8 +12,8 @@ from stockpipe.cli.context import configuration
 from stockpipe.errors import ConfigError, StockpipeError, UsageError
 
 if TYPE_CHECKING:
-    from stockpipe.config import Settings
     from stockpipe.domain.names import Names
+    from stockpipe.settings import Settings
 
 group = typer.Typer(help="Settings and where they come from.", rich_markup_mode=None)
 
@@ -120,8 +120,8 @@ def _names(settings: Settings) -> Names:
 
 def _commented_file() -> str:
     """A ``stockpipe.toml`` in which every setting stands commented out, with its default."""
-    from stockpipe.config import Settings
     from stockpipe.domain.rules import DEFAULT_RULES
+    from stockpipe.settings import Settings
 
     lines = ["# Settings of stockpipe. What is commented out has the value shown.", ""]
     defaults = Settings()

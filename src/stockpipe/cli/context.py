@@ -13,7 +13,8 @@ from stockpipe.errors import UsageError
 
 if TYPE_CHECKING:
     from stockpipe.aws import Aws
-    from stockpipe.config import Configuration, Settings
+    from stockpipe.config import Configuration
+from stockpipe.settings import Settings
 
 
 @dataclass

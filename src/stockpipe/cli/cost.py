@@ -34,9 +34,9 @@ def cost(
     json: Annotated[bool, typer.Option("--json", help="One document.")] = False,
 ) -> None:
     """What a month on AWS costs by service, and which setting makes it cheaper."""
-    from stockpipe.config import duration_s
     from stockpipe.operate import cost as operate
     from stockpipe.operate.workload import usage_of
+    from stockpipe.settings import duration_s
 
     if symbols is not None and symbols < 1:
         raise UsageError(f"--symbols must be 1 or more, got {symbols}.")

@@ -151,7 +151,7 @@ def _bound(session: Session, name: str, assignments: Sequence[str]) -> str:
 
 
 def _reuse(text: str | None) -> float | None:
-    from stockpipe.config import duration_s
+    from stockpipe.settings import duration_s
 
     if text is None:
         return None

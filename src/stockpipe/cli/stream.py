@@ -218,7 +218,7 @@ def _interval_s(name: str, text: str | None) -> float | None:
 
 
 def _seconds(option: str, text: str) -> float:
-    from stockpipe.config import duration_s
+    from stockpipe.settings import duration_s
 
     try:
         return duration_s(text)

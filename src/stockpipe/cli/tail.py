@@ -84,9 +84,9 @@ def tail(
 def _edge(since: str | None) -> str | None:
     from datetime import timedelta
 
-    from stockpipe.config import duration_s
     from stockpipe.domain.clock import SYSTEM_CLOCK
     from stockpipe.domain.exact import moment_text
+    from stockpipe.settings import duration_s
 
     if since is None:
         return None

@@ -127,11 +127,17 @@ class Readings:
         midnight = parse_moment(f"{day.date}T00:00:00Z")
         offset = timedelta(seconds=day.utc_offset_s)
         first, last = sorted((midnight, midnight - offset))
-        until = moment_text(last + timedelta(days=1))
+        return self.timestamps_since(
+            symbol, moment_text(first), moment_text(last + timedelta(days=1))
+        )
+
+    def timestamps_since(self, symbol: str, since: str, until: str | None = None) -> list[str]:
+        """Those of all readings behind ``since``, up to ``until``, oldest first; with ``until``
+        also that of ``since`` itself."""
         found: list[str] = []
         start: dict[str, Any] | None = None
         while True:
-            rows, start = self._query(symbol, since=moment_text(first), until=until, start=start)
+            rows, start = self._query(symbol, since=since, until=until, start=start)
             found += (row.reading.timestamp for row in rows)
             if start is None:
                 return found

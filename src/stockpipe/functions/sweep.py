@@ -2,7 +2,7 @@
 
 What a crash leaves pending comes back with its record, usually. It does not when the record is past
 its age, or its stream or mapping is gone; and nothing else would tell that alerts cannot be
-published for long. So an EventBridge rule sends :data:`EVENT` to the trend function.
+published for long. So an EventBridge rule sends the trend function an event.
 
 The first sweep of an execution environment looks at the whole table. Later ones look at what may
 have been claimed since, and at what they saw pending before: reading a history every five minutes
@@ -28,9 +28,6 @@ from stockpipe.functions.telemetry import metrics_line
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-
-EVENT = {"stockpipe": "sweep"}
-"""What the rule sends."""
 
 OUT_OF_TIME = "out of time"
 

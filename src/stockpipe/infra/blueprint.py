@@ -12,9 +12,8 @@ from collections.abc import Sequence
 
 from stockpipe import __version__
 from stockpipe.aws import Aws
-from stockpipe.config import Settings
 from stockpipe.domain.names import RAW_PREFIX, VERSION_TAG
-from stockpipe.functions.sweep import EVENT
+from stockpipe.domain.sweep_event import LookBack, payload
 from stockpipe.infra import bundle, policies
 from stockpipe.infra.dashboard import dashboard
 from stockpipe.infra.monitoring import alarms
@@ -38,6 +37,7 @@ from stockpipe.infra.resources.sns import (
 from stockpipe.queries.bind import console_sql
 from stockpipe.queries.catalog import catalog
 from stockpipe.queries.schema import COLUMNS
+from stockpipe.settings import Settings
 
 RESULTS_EXPIRE_DAYS = 7
 
@@ -153,7 +153,7 @@ def blueprint(
         names.sweep_rule,
         rate_s=300.0 if settings.sweep == "off" else settings.sweep,
         function=trend.name,
-        payload=EVENT,
+        payload=payload(_look_back(settings)),
         wanted=settings.sweep != "off",
         needs=(trend.id, alerts.id, topic.id),
         tags=tags,
@@ -209,3 +209,8 @@ def blueprint(
         operations, *alarms(aws, settings, quotes=quotes, changes=changes, tags=tags),
         dashboard(aws, settings, tags),
     ]  # fmt: skip
+
+
+def _look_back(settings: Settings) -> LookBack | None:
+    seconds = settings.sweep_look_back
+    return None if seconds == "off" else LookBack(settings.symbols, seconds)

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stockpipe.aws import Aws
-from stockpipe.config import Settings
 from stockpipe.domain.names import Names
 from stockpipe.functions.telemetry import NAMESPACE
 from stockpipe.infra.monitoring import PERIOD_S, PROCESS, TREND, our_dimensions, watches
 from stockpipe.infra.resources.cloudwatch import Dashboard
+from stockpipe.settings import Settings
 
 GRID_WIDTH = 24
 """CloudWatch's; heights are in the same unit."""

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from stockpipe.aws import Aws
-from stockpipe.config import Settings
 from stockpipe.domain.names import Names
 from stockpipe.functions.telemetry import NAMESPACE
 from stockpipe.infra.resources.cloudwatch import Alarm
 from stockpipe.infra.resources.mappings import EventSourceMapping
+from stockpipe.settings import Settings
 
 MINUTE_S = 60
 PERIOD_S = 5 * MINUTE_S

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stockpipe.config import Settings
 from stockpipe.domain.names import Names
 from stockpipe.infra.areas import data, functions, watching
 from stockpipe.infra.areas.area import Area
 from stockpipe.infra.permissions import Grant
 from stockpipe.infra.policies import granting
+from stockpipe.settings import Settings
 
 MANAGED_POLICY_LIMIT = 6144
 """Characters of a customer managed policy, white space not counted."""

@@ -12,9 +12,9 @@ from decimal import Decimal
 from math import ceil
 from typing import Any
 
-from stockpipe.config import Settings
 from stockpipe.operate.prices import PRICES, REFERENCE_REGION, REGIONS, Price
 from stockpipe.operate.workload import SHARD_RECORDS_S, Usage, Workload, usage_of
+from stockpipe.settings import Settings
 
 CURRENCY = "USD"
 CENT = Decimal("0.01")

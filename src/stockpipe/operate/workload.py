@@ -14,9 +14,9 @@ from itertools import pairwise
 from math import acos, ceil, pi
 from typing import Literal
 
-from stockpipe.config import Settings
 from stockpipe.domain.rules import CrossoverRule, MoveRule, Rule, SpikeRule
 from stockpipe.functions.pending import LOOK_BACK_S
+from stockpipe.settings import Settings
 
 HOURS = Decimal(730)
 MARKET_HOURS = Decimal("136.5")
@@ -232,6 +232,8 @@ class Workload:
     def _functions(self) -> Iterator[tuple[str, Decimal]]:
         yield "invocations", (self.process_calls + self.trend_calls + self.sweeps) / 1_000_000
         judged = self.usage.symbols * self.rounds_read
+        if self.settings.sweep_look_back != "off":
+            judged += self.sweeps * len(self.settings.symbols)
         trend_s = (
             (self.trend_calls + self.sweeps) * TREND_S
             + (judged + self._sweep_calls()) * TREND_SYMBOL_S
@@ -258,14 +260,28 @@ class Workload:
         later = self.later_sweeps * (self.usage.symbols * (1 + young) + 1)
         return (self.full_sweeps * every + later) / 2
 
+    def _look_back_units(self) -> Decimal:
+        """Consistent reads of a look back: whose rows they are, and those rows with what was
+        before them."""
+        look_back, usage = self.settings.sweep_look_back, self.usage
+        if look_back == "off":
+            return Decimal(0)
+        rows = Decimal(str(look_back)) / usage.interval_s * usage.streaming_hours / HOURS
+        sizes = (rows, rows + self._rows_before_any)
+        units = sum(ceil(size * ITEM_BYTES / READ_UNIT_BYTES) for size in sizes)
+        return self.sweeps * len(self.settings.symbols) * units
+
+    @property
+    def _rows_before_any(self) -> int:
+        return max((self._rows_before(rule) for rule in self.settings.rules), default=0)
+
     def _tables(self) -> Iterator[tuple[str, Decimal]]:
         # An item is below 1 KB: one unit. An alert is claimed, then marked: two.
         yield "table-writes", (self.records + 2 * self.alerts) / 1_000_000
-        before = max((self._rows_before(rule) for rule in self.settings.rules), default=0)
-        rows = ceil(self.records / self.rounds_read / self.usage.symbols) + before
+        rows = ceil(self.records / self.rounds_read / self.usage.symbols) + self._rows_before_any
         units = ceil(rows * ITEM_BYTES / READ_UNIT_BYTES)
         judged = self.usage.symbols * self.rounds_read * units
-        yield "table-reads", (judged + self._sweep_units()) / 1_000_000
+        yield "table-reads", (judged + self._sweep_units() + self._look_back_units()) / 1_000_000
         ttl = self.settings.ttl_days
         months = Decimal(self.usage.months)
         kept = months if ttl is None else min(months, Decimal(ttl) / DAYS)

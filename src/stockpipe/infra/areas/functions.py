@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stockpipe.config import Settings
 from stockpipe.domain.names import Names
 from stockpipe.infra.areas.area import Area
 from stockpipe.infra.permissions import ANY
+from stockpipe.settings import Settings
 
 KNOW_BOUNDARY = (
     "iam:CreateRole",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from stockpipe.config import Settings
 from stockpipe.domain.names import Names
 from stockpipe.infra.areas.area import Area, beside
 from stockpipe.infra.monitoring import watches
 from stockpipe.infra.permissions import ANY
+from stockpipe.settings import Settings
 
 
 def areas(names: Names, settings: Settings) -> list[Area]:
