@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from embedded import cleaned
 from sample_answers import alerted, changes, expected_signals
 from stockpipe_cli import Cli
+from terminal import on_terminal
 
 import recorded
 from long import LONG
@@ -79,20 +81,25 @@ def test_the_recorded_bars_give_exactly_the_recorded_signals(
     stack.remove()
 
 
-def test_the_demo_works_twice_and_is_plain_when_piped(tmp_path: Path) -> None:
+def test_the_demo_works_in_a_pipe_and_again_on_a_terminal(tmp_path: Path) -> None:
     with cleaned(tmp_path / "home") as home:
         home.mkdir()
         cli = Cli(home)
         environment = {"STOCKPIPE_STACK": ""}
-        first = cli("demo", env=environment, cold=True)
-        again = cli("demo", env=environment)
-        for said in (first, again):
-            assert said.err == ""
-            assert "1,008 quotes sent, 1,008 records stored" in said.out
-            assert "63 crossings (32 golden, 31 death) and 109 daily moves alerted" in said.out
-            assert "\x1b" not in said.out
-            assert sys.platform != "linux" or "labelled source=replay" in said.out
-        assert "removed first" in again.out
+        piped = cli("demo", env=environment, cold=True)
+        assert piped.err == ""
+        assert "\x1b" not in piped.out
+        assert "\a" not in piped.out
+        assert sys.platform != "linux" or "labelled source=replay" in piped.out
+        again = {**cli.environment(), **environment, "TERM": "xterm", "TERM_PROGRAM": "WezTerm"}
+        shown = on_terminal(cli.command("demo"), again, cli.home)
+        assert "removed first" in shown.raw
+        # Of 63 crossings the first alone is a notification.
+        (notified,) = re.findall(r"\x1b\]9;(.*?)\x07", shown.raw)
+        assert re.fullmatch(r"[A-Z]+ (▲ golden|▼ death) cross at [\d.]+", notified)
+        for said in (piped.out, shown.raw):
+            assert "1,008 quotes sent, 1,008 records stored" in said
+            assert "63 crossings (32 golden, 31 death) and 109 daily moves alerted" in said
         cli("teardown", "--stack", "demo", env=environment)
         assert "running        no" in cli("local", "status").out
 

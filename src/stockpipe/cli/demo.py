@@ -153,6 +153,7 @@ class _Streamed:
         self._stored: set[tuple[str, str]] = set()
         self._anomalies = 0
         self._alerts: dict[tuple[str, str], Record] = {}
+        self._notified = False
 
     def run(self) -> str:
         """Stream, watch, and return the sentence that sums it up."""
@@ -247,11 +248,14 @@ class _Streamed:
                 piped=abs(change or 0) > 10,
             )
 
-    @staticmethod
-    def _alert(board: ui.Board, alert: Record) -> None:
+    def _alert(self, board: ui.Board, alert: Record) -> None:
         if alert["kind"] not in ("golden", "death"):
             return  # the anomaly is shown already
         golden = alert["kind"] == "golden"
+        if not self._notified:  # sixty in ten seconds are nobody's pleasure
+            self._notified = True
+            mark = "▲ golden" if golden else "▼ death"
+            ui.notify(f"{alert['symbol']} {mark} cross at {alert['price']:.2f}")
         board.add(
             "Golden and death crosses",
             f"{alert['timestamp'][:10]} {alert['symbol']:<5}"

@@ -89,8 +89,9 @@ def notify(what: str) -> None:
         return
     shown = "".join(character for character in what if character.isprintable())
     knows = os.environ.get("TERM_PROGRAM") in NOTIFYING or "KITTY_WINDOW_ID" in os.environ
-    sys.stderr.write(f"\x1b]9;{shown}\x07" if knows else "\a")
-    sys.stderr.flush()
+    # While a panel is live, sys.stderr is rich's, which prints no control characters.
+    err.file.write(f"\x1b]9;{shown}\x07" if knows else "\a")
+    err.file.flush()
 
 
 def heading(number: int | None, title: str, detail: str = "") -> None:
