@@ -14,7 +14,7 @@ from stockpipe.errors import UsageError
 if TYPE_CHECKING:
     from stockpipe.aws import Aws
     from stockpipe.config import Configuration
-from stockpipe.settings import Settings
+    from stockpipe.settings import Settings
 
 
 @dataclass
@@ -128,3 +128,20 @@ def symbols_of(
         return list(dict.fromkeys(parse_symbol(symbol) for symbol in given))
     except InvalidQuote as error:
         raise UsageError(f"Not a symbol: {error.rule}.") from None
+
+
+def edge_of(since: str | None) -> str | None:
+    """The timestamp that lies ``--since`` back; raises UsageError."""
+    from datetime import timedelta
+
+    from stockpipe.domain.clock import SYSTEM_CLOCK
+    from stockpipe.domain.exact import moment_text
+    from stockpipe.settings import duration_s
+
+    if since is None:
+        return None
+    try:
+        seconds = duration_s(since)
+    except ValueError as error:
+        raise UsageError(f"--since {error}.") from None
+    return moment_text(SYSTEM_CLOCK.now() - timedelta(seconds=seconds))

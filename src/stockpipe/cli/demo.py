@@ -104,13 +104,13 @@ def _provision(session: Session) -> None:
 
 
 def _remove(session: Session) -> None:
-    from stockpipe.cli.teardown import _stop_if_empty
+    from stockpipe.cli.teardown import stop_if_empty
     from stockpipe.infra.blueprint import blueprint
     from stockpipe.infra.plan import plan_teardown
 
     _quietly(lambda: converge(plan_teardown(blueprint(session.aws, session.settings))))
     ui.note("   Removed again: nothing of the demo is left.")
-    _stop_if_empty(session)
+    stop_if_empty(session)
 
 
 def _quietly(action: Callable[[], None]) -> None:
@@ -123,10 +123,10 @@ def _quietly(action: Callable[[], None]) -> None:
 
 
 def _query(session: Session, name: str) -> None:
-    from stockpipe.cli.query import _bound, render
+    from stockpipe.cli.query import bound, render
     from stockpipe.queries import athena
 
-    result = athena.run(session.aws, _bound(session, name, LIMITS.get(name, [])))
+    result = athena.run(session.aws, bound(session, name, LIMITS.get(name, [])))
     ui.note_markup(
         f"\n   [bold]{name}[/]  [dim]{result.bytes_scanned:,} bytes scanned,"
         f" {result.duration_s:.1f} s[/]"

@@ -69,7 +69,7 @@ def query(
     own = None if name else _own_statement(sql, file)
     _check_name(name)
     session = connect(ctx)
-    statement = own or _bound(session, name or "", parameter or [])
+    statement = own or bound(session, name or "", parameter or [])
     with ui.waiting("Running the query"):
         result = athena.run(session.aws, statement, reuse_s=seconds)
     drawn = render(result, style, terminal=output is None)
@@ -137,7 +137,7 @@ def _own_statement(sql: str | None, file: Path | None) -> str:
         raise UsageError(f"{file} cannot be read: {error}") from None
 
 
-def _bound(session: Session, name: str, assignments: Sequence[str]) -> str:
+def bound(session: Session, name: str, assignments: Sequence[str]) -> str:
     from stockpipe.queries.athena import archive_days
     from stockpipe.queries.bind import bind, parse_assignments
     from stockpipe.queries.catalog import find

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stockpipe.cli import ui
-from stockpipe.cli.context import connect, symbols_of
-from stockpipe.errors import UsageError
+from stockpipe.cli.context import connect, edge_of, symbols_of
 
 if TYPE_CHECKING:
     from stockpipe.aws import Aws
@@ -46,7 +45,7 @@ def tail(
     from stockpipe.operate.records import Follower, Records
 
     session = connect(ctx)
-    edge = _edge(since)
+    edge = edge_of(since)
     chosen = symbols_of(session.settings, symbols, symbol, default=False)
     aws = session.aws
     records = Records(aws.client("dynamodb"), aws.names.table)
@@ -79,22 +78,6 @@ def tail(
             show([row for row in rows if edge is None or row["timestamp"] >= edge])
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-
-
-def _edge(since: str | None) -> str | None:
-    from datetime import timedelta
-
-    from stockpipe.domain.clock import SYSTEM_CLOCK
-    from stockpipe.domain.exact import moment_text
-    from stockpipe.settings import duration_s
-
-    if since is None:
-        return None
-    try:
-        seconds = duration_s(since)
-    except ValueError as error:
-        raise UsageError(f"--since {error}.") from None
-    return moment_text(SYSTEM_CLOCK.now() - timedelta(seconds=seconds))
 
 
 class _NewAlerts:

@@ -75,7 +75,7 @@ def teardown(
     else:
         ui.note(f"Removed: nothing of ours is left in {session.place}.", "green")
     if session.settings.target == "local" and not kept:
-        _stop_if_empty(session)
+        stop_if_empty(session)
 
 
 def _asks(session: Session, confirm: str | None, yes: bool) -> bool:
@@ -105,7 +105,7 @@ def _confirm(session: Session) -> None:
         raise UsageError("That is not the stack's name: nothing was deleted.")
 
 
-def _stop_if_empty(session: Session) -> None:
+def stop_if_empty(session: Session) -> None:
     """The last local stack takes the embedded cloud along: it would only use memory."""
     from stockpipe.local import daemon
     from stockpipe.local.home import home

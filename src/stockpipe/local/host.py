@@ -11,6 +11,7 @@ import socket
 import time
 from pathlib import Path
 
+from stockpipe.domain.retry import wait_until
 from stockpipe.errors import LocalCloudError
 from stockpipe.local.home import HOST, Lock
 
@@ -26,12 +27,9 @@ _log = logging.getLogger("stockpipe.local")
 def hold(path: Path) -> Lock | None:
     """The lock, or None when another server has it. Raises LocalCloudError."""
     lock = Lock(path)
-    deadline = time.monotonic() + _LOCK_WAIT_S
-    while not lock.acquire():
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(0.01)
-    return lock
+    return wait_until(
+        lambda: lock if lock.acquire() else None, budget_s=_LOCK_WAIT_S, base_s=0.01, cap_s=0.01
+    )
 
 
 def listen(wanted: int | None) -> socket.socket:

@@ -7,10 +7,10 @@ import atexit
 import contextlib
 import contextvars
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from stockpipe.domain.retry import wait_until
 from stockpipe.local.athena.engine import Run
 
 T = TypeVar("T")
@@ -71,8 +71,10 @@ class Workers:
 
     def abandon(self) -> None:
         """At exit: end what runs, so that no thread works on while the interpreter goes."""
-        deadline = time.monotonic() + _EXIT_S
-        while self._working and time.monotonic() < deadline:
+
+        def ended() -> bool | None:
             for run in list(self._working):
                 run.interrupt()
-            time.sleep(_POLL_S)
+            return None if self._working else True
+
+        wait_until(ended, budget_s=_EXIT_S, base_s=_POLL_S, cap_s=_POLL_S)
