@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import IO, Any
 
 from stockpipe.domain.exact import InvalidQuote, moment_text, normalise_timestamp
@@ -81,6 +82,18 @@ def _check_header(shown: str, header: list[str]) -> None:
         raise BadRow(shown, 1, "close", "exactly one of close and price must be there")
 
 
+@lru_cache(65_536)  # an open is the close before it, a high one of the two: most have been read
+def _micro(text: str) -> int | None:
+    """Micro-units of a plain decimal number of up to 11 and 6 digits, above 0."""
+    whole, point, fraction = text.partition(".")
+    digits = whole + fraction
+    if len(whole) > 11 or len(fraction) > 6 or not (digits.isascii() and digits.isdigit()):
+        return None
+    if not whole or (point and not fraction):
+        return None
+    return int(digits) * _SHIFT[len(fraction)] or None
+
+
 class _Rows:
     """What is the same for every row of a file: a million of them are read in seconds."""
 
@@ -109,8 +122,8 @@ class _Rows:
         if len(row) != self._width or not self._plain:
             return None
         before = row[self._before] if self._before is not None else ""
-        prices = [found for place in self._places if (found := self._micro(row[place]))]
-        previous_close = self._micro(before) if before else None
+        prices = [found for place in self._places if (found := _micro(row[place]))]
+        previous_close = _micro(before) if before else None
         symbol = self._symbols.get(row[self._symbol])
         volume = row[self._volume]
         if (
@@ -136,16 +149,6 @@ class _Rows:
     def _learn(self, symbol: str) -> None:
         with suppress(InvalidQuote):
             self._symbols[symbol] = parse_symbol(symbol)
-
-    def _micro(self, text: str) -> int | None:
-        """Micro-units of a plain decimal number of up to 11 and 6 digits, above 0."""
-        whole, point, fraction = text.partition(".")
-        digits = whole + fraction
-        if len(whole) > 11 or len(fraction) > 6 or not (digits.isascii() and digits.isdigit()):
-            return None
-        if not whole or (point and not fraction):
-            return None
-        return int(digits) * _SHIFT[len(fraction)] or None
 
     def _any(self, line: int, row: list[str]) -> Quote:
         if len(row) != self._width:
