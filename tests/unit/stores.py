@@ -103,11 +103,6 @@ class Table:
         self._put(request["Item"])
         return {}
 
-    def delete_item(self, **request: Any) -> dict[str, Any]:
-        self._enter("delete_item", request)
-        self.items.pop(self.key(request["Key"]), None)
-        return {}
-
     def query(self, **request: Any) -> dict[str, Any]:
         self._enter("query", request)
         values = {name: one["S"] for name, one in request["ExpressionAttributeValues"].items()}
@@ -165,49 +160,80 @@ class Table:
             last = page.get("LastEvaluatedKey")
             start = {"ExclusiveStartKey": last} if last else None
 
+    def get_item(self, **request: Any) -> dict[str, Any]:
+        self._enter("get_item", request)
+        found = self.items.get(self.key(request["Key"]))
+        return {"Item": found} if found else {}
+
     def update_item(self, **request: Any) -> dict[str, Any]:
-        """The updates of the alert book, told apart by their condition."""
         self._enter("update_item", request)
         key = self.key(request["Key"])
         names = request["ExpressionAttributeNames"]
         values = request["ExpressionAttributeValues"]
+        texts = request["UpdateExpression"], request["ConditionExpression"]
+        used = set(re.findall(r"[#:]\w+", " ".join(texts)))
+        assert used == {*names, *values}, "DynamoDB refuses what is missing, and what is not used"
         before = self.items.get(key)
-        condition = request.get("ConditionExpression", "")
-        if "lease_until < :now" in condition:
-            abandoned = before is not None and (
-                before["kind"] == values[":kind"]
-                and before["status"]["S"] == "pending"
-                and int(before["lease_until"]["N"]) < int(values[":now"]["N"])
-            )
-            free = "attribute_not_exists" in condition and (
-                before is None
-                or (before["kind"] == values[":kind"] and before["status"]["S"] == "superseded")
-            )
-            if not abandoned and not free:
-                raise refused("ConditionalCheckFailedException", item=before)
-        elif "attribute_exists(id)" in condition:
-            if before is None:
-                raise refused("ConditionalCheckFailedException")
-        elif condition:
-            wanted = [values[name] for name in (":pending", ":muted") if name in values]
-            kind = values.get(":kind")
-            if (
-                before is None
-                or before["status"] not in wanted
-                or (kind and before["kind"] != kind)
-            ):
-                raise refused("ConditionalCheckFailedException")
+        if not holds(request["ConditionExpression"], before, names, values):
+            raise refused("ConditionalCheckFailedException", item=before)
         after = dict(before or request["Key"])
         sets, _, removed = request["UpdateExpression"].removeprefix("SET ").partition(" REMOVE ")
-        for name, value in re.findall(r"(#?\w+) = ([^,(]+(?:\(.*?\))?)", sets):
-            if kept := re.fullmatch(r"if_not_exists\((\w+), (:\w+)\)", value):
-                after.setdefault(kept[1], values[kept[2]])
+        touched = re.findall(r"(#\w+) = ", sets) + list(filter(None, removed.split(", ")))
+        assert len(touched) == len(set(touched)), "DynamoDB refuses a path that is named twice"
+        for name, value in re.findall(r"(#\w+) = ([^,(]+(?:\(.*?\))?)", sets):
+            if kept := re.fullmatch(r"if_not_exists\((#\w+), (:\w+)\)", value):
+                after.setdefault(names[kept[1]], values[kept[2]])
             else:
-                after[names.get(name, name)] = values[value]
+                after[names[name]] = values[value]
         for name in filter(None, removed.split(", ")):
-            after.pop(name, None)
+            after.pop(names[name], None)
         self._put(after)
         return {"Attributes": before or {}}
+
+
+def holds(
+    condition: str,
+    item: dict[str, Any] | None,
+    names: dict[str, str],
+    values: dict[str, Any],
+) -> bool:
+    """A ConditionExpression of comparisons, IN, attribute_exists and _not_exists, AND and OR."""
+    item = item or {}
+
+    def value(operand: str) -> Any:
+        found = values[operand] if operand[0] == ":" else item.get(names[operand])
+        return None if found is None else float(found["N"]) if "N" in found else found["S"]
+
+    def term(text: str) -> bool:
+        if there := re.fullmatch(r"attribute_(not_)?exists\((#?\w+)\)", text):
+            return (names.get(there[2], there[2]) in item) is not bool(there[1])
+        if one_of := re.fullmatch(r"(#\w+) IN \((.+)\)", text):
+            return value(one_of[1]) in [value(each) for each in one_of[2].split(", ")]
+        left, operator, right = text.split()
+        one, other = value(left), value(right)
+        if one is None or other is None:
+            return False
+        return bool(one < other) if operator == "<" else bool(one == other)
+
+    def of_parts(text: str) -> bool:
+        for word, every in ((" OR ", any), (" AND ", all)):
+            parts = split(text, word)
+            if len(parts) > 1:
+                return every(map(of_parts, parts))
+        return of_parts(text[1:-1]) if text[0] == "(" else term(text)
+
+    return of_parts(condition)
+
+
+def split(text: str, word: str) -> list[str]:
+    """The parts between a word that stands outside of all parentheses."""
+    parts, depth, start = [], 0, 0
+    for at, character in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth == 0 and text.startswith(word, at):
+            parts.append(text[start:at])
+            start = at + len(word)
+    return [*parts, text[start:]]
 
 
 class Topic:

@@ -17,7 +17,8 @@ from stockpipe.domain.clock import SystemClock
 from stockpipe.domain.exact import moment_text
 from stockpipe.domain.signals import DEATH, GOLDEN, Reading, Signal
 from stockpipe.functions.alert_items import alert_of
-from stockpipe.functions.alerts import LEASE_S, AlertBook
+from stockpipe.functions.alert_table import LEASE_S, Standing
+from stockpipe.functions.alerts import AlertBook
 from stockpipe.functions.sweep import OUT_OF_TIME, Sweeper, Swept, summary
 
 NOW = datetime(2022, 3, 14, 20, 0, tzinfo=UTC)
@@ -210,7 +211,7 @@ def test_one_that_changed_between_finding_and_claiming_is_not_touched(
 def test_one_that_was_superseded_stays_so(stack: Stack) -> None:
     stack.crash(alert())
     stack.lease_ends()
-    stack.book.supersede("AAPL", alert().id)
+    stack.book.supersede(Standing.of(alert()))
 
     stack.sweep()
 
@@ -236,7 +237,7 @@ def test_one_whose_quote_has_become_old_is_muted(
 
 def test_one_that_was_sent_before_it_was_superseded_is_not_sent_again(stack: Stack) -> None:
     stack.book.settle(alert())
-    stack.book.supersede("AAPL", alert().id)
+    stack.book.supersede(Standing.of(alert()))
     # True again, and the function ends between the claim and the mark.
     stack.alerts.fault = lambda operation, request: (
         Crash() if ":sent" in request.get("ExpressionAttributeValues", {}) else None
@@ -312,7 +313,7 @@ def test_nothing_pending_is_no_age(stack: Stack) -> None:
 def test_it_counts_anew_when_an_alert_becomes_true_again(stack: Stack) -> None:
     stack.crash(alert())
     stack.clock.sleep(600)
-    stack.book.supersede("AAPL", alert().id)
+    stack.book.supersede(Standing.of(alert()))
     stack.clock.sleep(600)
     stack.crash(alert())
     stack.clock.sleep(10)

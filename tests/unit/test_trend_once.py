@@ -13,7 +13,7 @@ from stores import THROTTLED, refused
 from trend_stack import Stack, days, jumpy, wave
 
 from stockpipe.domain.rules import CrossoverRule, MoveRule, Rule, SpikeRule
-from stockpipe.functions.alerts import LEASE_S
+from stockpipe.functions.alert_table import LEASE_S
 from stockpipe.functions.analysis import Outcome
 
 

@@ -49,6 +49,7 @@ class Alert:
             "sma_slow": price_text(signal.sma_slow),
             "level": price_text(signal.level),
             "sigmas": signal.sigmas,
+            "known_at": signal.known_at,
             "utc_offset_s": str(reading.utc_offset_s) if reading.utc_offset_s else None,
         }
         return {name: value for name, value in facts.items() if value is not None}
@@ -76,5 +77,6 @@ def alert_from(symbol: str, facts: dict[str, str]) -> Alert:
         sma_slow=price("sma_slow"),
         level=price("level"),
         sigmas=facts.get("sigmas"),
+        known_at=facts.get("known_at"),
     )
     return Alert(symbol, facts["rule"], signal)

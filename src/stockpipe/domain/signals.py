@@ -45,6 +45,8 @@ class Signal:
 
     ``sma_fast`` and ``sma_slow`` (micro-units) of a crossover; ``level`` (micro-units) of a price
     rule; ``sigmas``, how many standard deviations the jump of a spike is, as decimal text.
+    ``known_at``: with a bar, the timestamp of the reading that completed it; nobody could have been
+    told before.
     """
 
     reading: Reading
@@ -53,6 +55,7 @@ class Signal:
     sma_slow: int | None = None
     level: int | None = None
     sigmas: str | None = None
+    known_at: str | None = None
 
     @property
     def timestamp(self) -> str:

@@ -11,9 +11,11 @@ Item = dict[str, Any]
 Key = tuple[str, str]
 """Symbol and id."""
 
-_NUMBERS = frozenset(
-    {"price", "previous_close", "sma_fast", "sma_slow", "level", "sigmas", "utc_offset_s"}
-)
+OPTIONAL = (
+    "previous_close", "sma_fast", "sma_slow", "level", "sigmas", "utc_offset_s", "known_at",
+)  # fmt: skip
+"""What only some alerts have."""
+_NUMBERS = frozenset({"price", *OPTIONAL} - {"known_at"})
 
 
 def key_of(item: Mapping[str, Any]) -> Key:

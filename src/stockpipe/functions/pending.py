@@ -10,16 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stockpipe.domain.alerts import PENDING
 from stockpipe.functions.alert_items import Item, Key, key_of
+from stockpipe.functions.alert_table import day_before
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-
-LOOK_BACK_S = 86_400
-"""How much older than ``notify_max_age`` a quote may be for a later sweep to look at its alert.
-
-A claim makes an alert pending while its quote is at most ``notify_max_age`` old, and mutes it after
-that: so this holds whatever was claimed within a day. What was pending before that was there for
-the first sweep of the environment, which lives hours."""
 
 _ONLY_PENDING: dict[str, Any] = {
     "FilterExpression": "#status = :status",
@@ -53,7 +47,8 @@ class PendingAlerts:
         return Page(list(answer["Items"]), _last_of(answer))
 
     def young(self, after: Key | None, since: str) -> Page:
-        """Those of the next symbol whose quotes are not older than ``since``, a normalised time.
+        """Those of the next symbol whose quotes are not older than ``since``, a normalised time;
+        and of some 36 hours before, since an id may begin with the day alone, at the exchange.
 
         A Scan of one item tells the symbol, and the next one starts behind all its ids; no item
         need have that key.
@@ -64,7 +59,7 @@ class PendingAlerts:
             return Page([], _last_of(found))
         symbol, first = key_of(found["Items"][0])
         # Where the last page ended within the symbol, its first id is the one behind that.
-        answer = self._query("id >= :id", (symbol, max(first, since)))
+        answer = self._query("id >= :id", (symbol, max(first, day_before(since))))
         return Page(list(answer["Items"]), _last_of(answer) or (symbol, _LAST_ID))
 
     def one(self, key: Key) -> Item | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 25_000
 """Some ten pages of 1 MB: what a rule whose bars hold very many rows may cost at most."""
-_PROJECTION = "#ts, price, previous_close, #open, utc_offset_s, #after"
+_PROJECTION = "#ts, price, previous_close, #open, utc_offset_s, #after, expires_at"
 
 
 class TooFarBack(Exception):
@@ -32,10 +32,21 @@ class TooFarBack(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One reading and the row that its batch wrote before it."""
+    """One reading and the row that its batch wrote before it; ``kept_s``: how many seconds after
+    their quotes such rows expire, None for never."""
 
     reading: Reading
     after: str | None
+    kept_s: float | None = None
+
+    def awaits(self, now: float) -> bool:
+        """Whether the row before it, if it is missing, may still come: not where it has expired.
+
+        ``now`` in epoch seconds.
+        """
+        if self.after is None or self.kept_s is None:
+            return self.after is not None
+        return parse_moment(self.after).timestamp() + self.kept_s > now
 
 
 class Gap(NamedTuple):
@@ -63,7 +74,7 @@ class Cluster:
     stored: tuple[Stored, ...]
     from_start: bool
 
-    def gap(self, closed: Collection[str] = ()) -> Gap | None:
+    def gap(self, closed: Collection[str], now: float) -> Gap | None:
         """The first row that is missing among the readings; ``closed`` ones are given up on.
 
         A row that names a predecessor which is not visible yet, or a changed row that is not
@@ -72,7 +83,7 @@ class Cluster:
         seen = {one.reading.timestamp for one in self.stored}
         oldest = self.stored[0].reading.timestamp if self.stored else ""
         for one in self.stored:
-            known = one.after in seen or one.after in closed
+            known = one.after in seen or one.after in closed or not one.awaits(now)
             if one.after and not known and (self.from_start or one.after > oldest):
                 return Gap(one.after, one.reading.timestamp)
         gone = [t for t in self.changed if t not in seen and t not in closed]
@@ -173,7 +184,7 @@ class Readings:
             if start is None or all(rule.settled(readings, group[0]) for rule in rules):
                 break
             if len(backward) > MOST_ROWS:
-                raise TooFarBack(f"{MOST_ROWS:,} rows are not enough for the bars of a rule")
+                raise TooFarBack(f"{MOST_ROWS:,} rows are not enough to judge it")
             page *= 2  # a flat price may have to be followed far back, once
         return Cluster(tuple(group), (*backward[::-1], *forward), start is None)
 
@@ -197,7 +208,7 @@ class Readings:
             if all(rule.reached(readings, newest) for rule in rules):
                 return forward
             if len(forward) > MOST_ROWS:
-                raise TooFarBack(f"{MOST_ROWS:,} rows are not enough for the bars of a rule")
+                raise TooFarBack(f"{MOST_ROWS:,} rows are not enough to judge it")
             page *= 2
 
     def _query(
@@ -252,7 +263,14 @@ def _stored(item: dict[str, Any]) -> Stored | None:
         )
     except (KeyError, ValueError):  # InvalidQuote is one
         return None
-    return Stored(reading, item[AFTER]["S"] if AFTER in item else None)
+    return Stored(reading, item[AFTER]["S"] if AFTER in item else None, _kept_s(item))
+
+
+def _kept_s(item: dict[str, Any]) -> float | None:
+    expires_at = item.get("expires_at", {}).get("N")
+    if expires_at is None:
+        return None
+    return float(expires_at) - parse_moment(item["timestamp"]["S"]).timestamp()
 
 
 def _optional(item: dict[str, Any], name: str) -> int | None:

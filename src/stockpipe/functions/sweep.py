@@ -23,7 +23,7 @@ from stockpipe.domain.exact import moment_text
 from stockpipe.functions.alert_items import Item, Key, alert_of, key_of
 from stockpipe.functions.alerts import LEASED, AlertBook
 from stockpipe.functions.faults import error_code, is_transient
-from stockpipe.functions.pending import LOOK_BACK_S, Page, PendingAlerts
+from stockpipe.functions.pending import Page, PendingAlerts
 from stockpipe.functions.telemetry import metrics_line
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class Sweeper:
     """Sweeps one table of alerts, in one execution environment.
 
     ``max_age_s``: as the book's. Without it alerts of any age are sent, as those of a replay, and
-    every sweep looks at the whole table.
+    every sweep looks at the whole table. ``known_after_s``: how long after its quote an alert may
+    come to be known.
     """
 
     def __init__(
@@ -70,10 +71,11 @@ class Sweeper:
         *,
         table: str,
         max_age_s: float | None,
+        known_after_s: float = 0.0,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._alerts, self._book = PendingAlerts(dynamodb, table), book
-        self._max_age_s, self._clock = max_age_s, clock
+        self._max_age_s, self._known_after_s, self._clock = max_age_s, known_after_s, clock
         self._after: Key | None = None
         """The key that the next sweep starts behind, so that a slow start starves no later one."""
         self._saw_all = False
@@ -121,7 +123,7 @@ class Sweeper:
     def _page(self) -> Page:
         if self._max_age_s is None or not self._saw_all:
             return self._alerts.all(self._after)
-        since = self._clock.now().timestamp() - self._max_age_s - LOOK_BACK_S
+        since = self._clock.now().timestamp() - self._max_age_s - self._known_after_s
         # No quote is older than 1970, and a longer age than that is no datetime.
         moment = datetime.fromtimestamp(max(since, 0.0), UTC)
         return self._alerts.young(self._after, moment_text(moment))

@@ -14,6 +14,7 @@ from botocore.config import Config
 
 from stockpipe.domain.clock import SYSTEM_CLOCK, Clock
 from stockpipe.domain.rules import Rule, parse_rules
+from stockpipe.domain.rules.bars import LONGEST_BREAK_S
 from stockpipe.domain.sweep_event import EVENT, LookBack, look_back_of
 from stockpipe.functions import sweep
 from stockpipe.functions.alerts import AlertBook
@@ -57,6 +58,7 @@ def summary(outcome: Outcome, batch: Sequence[Change], clock: Clock) -> str:
         {
             "records": outcome.records,
             "signals": len(outcome.alerts),
+            **_unjudged(outcome),
             "lag_ms": max(0.0, (now - oldest) * 1000),
         },
         {**_decided(outcome), "handed_back_from": outcome.failed},
@@ -69,10 +71,15 @@ def look_back_summary(outcome: Outcome, clock: Clock) -> str:
     return metrics_line(
         os.environ["STACK"],
         "trend",
-        {"signals": len(outcome.alerts)},
+        {"signals": len(outcome.alerts), **_unjudged(outcome)},
         {**_decided(outcome), "looked_back_at": outcome.records},
         clock=clock,
     )
+
+
+def _unjudged(outcome: Outcome) -> dict[str, float]:
+    """Only where there are some: a metric costs by the hour in which it gets data."""
+    return {"unjudged": len(outcome.unjudged)} if outcome.unjudged else {}
 
 
 def _decided(outcome: Outcome) -> dict[str, Any]:
@@ -81,7 +88,7 @@ def _decided(outcome: Outcome) -> dict[str, Any]:
         "alerts": outcome.alerts,
         "superseded": outcome.superseded,
         "why": outcome.handed_back,
-        "unjudged": outcome.unjudged,
+        "why_unjudged": outcome.unjudged,
     }
 
 
@@ -127,7 +134,11 @@ def _analysis() -> TrendAnalysis:
 @lru_cache(maxsize=1)
 def _sweeper() -> sweep.Sweeper:
     return sweep.Sweeper(
-        _dynamodb(), _book(), table=os.environ["ALERTS_TABLE"], max_age_s=_max_age_s()
+        _dynamodb(),
+        _book(),
+        table=os.environ["ALERTS_TABLE"],
+        max_age_s=_max_age_s(),
+        known_after_s=LONGEST_BREAK_S if any(rule.bar_s for rule in shipped_rules()) else 0.0,
     )
 
 

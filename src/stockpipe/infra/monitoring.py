@@ -1,6 +1,6 @@
 """What is watched: which alarms there are.
 
-Ten alarms, as many as an account has for nothing. Lambda's metrics:
+Eleven alarms; an account has ten for nothing. Lambda's metrics:
 https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
 """
 
@@ -70,6 +70,17 @@ def watches(names: Names, settings: Settings) -> list[Watch]:
             "Records that are no quotes were put into quarantine, each with its reason.",
             namespace=NAMESPACE,
             dimensions=our_dimensions(names, PROCESS),
+        )
+    )
+    found.append(
+        Watch(
+            "unjudged",
+            TREND,
+            "unjudged",
+            "Rows could not be judged by a rule, for which it takes too many others: the log of "
+            f"{names.trend_function} names them under why_unjudged.",
+            namespace=NAMESPACE,
+            dimensions=our_dimensions(names, TREND),
         )
     )
     found.append(

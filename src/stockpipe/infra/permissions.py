@@ -42,7 +42,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "cloudwatch.TagResource": ("cloudwatch:TagResource",),
     "dynamodb.BatchWriteItem": ("dynamodb:BatchWriteItem",),
     "dynamodb.CreateTable": ("dynamodb:CreateTable", "dynamodb:TagResource"),
-    "dynamodb.DeleteItem": ("dynamodb:DeleteItem",),
+    "dynamodb.GetItem": ("dynamodb:GetItem",),
     "dynamodb.DeleteTable": ("dynamodb:DeleteTable",),
     "dynamodb.DescribeContinuousBackups": ("dynamodb:DescribeContinuousBackups",),
     "dynamodb.DescribeTable": ("dynamodb:DescribeTable",),

@@ -74,7 +74,7 @@ def trend_grants(names: Names) -> list[Grant]:
         Grant(
             "KeepAlerts",
             (
-                "dynamodb.DeleteItem",
+                "dynamodb.GetItem",
                 "dynamodb.PutItem",
                 "dynamodb.Query",
                 "dynamodb.Scan",

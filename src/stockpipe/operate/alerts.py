@@ -15,7 +15,7 @@ from stockpipe.domain.exact import MICRO
 from stockpipe.domain.signals import DEATH, GOLDEN, MOVE, PRICE, SPIKE, Reading, Signal
 from stockpipe.errors import NotProvisioned
 from stockpipe.functions.alert_items import alert_of
-from stockpipe.functions.alerts import day_before
+from stockpipe.functions.alert_table import day_before
 from stockpipe.functions.faults import error_code
 from stockpipe.operate.records import Record, plain
 from stockpipe.operate.subscribers import Subscriber, subscribers

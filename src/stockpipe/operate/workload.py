@@ -15,7 +15,7 @@ from math import acos, ceil, pi
 from typing import Literal
 
 from stockpipe.domain.rules import CrossoverRule, MoveRule, Rule, SpikeRule
-from stockpipe.functions.pending import LOOK_BACK_S
+from stockpipe.domain.rules.bars import LONGEST_BREAK_S
 from stockpipe.settings import Settings
 
 HOURS = Decimal(730)
@@ -46,7 +46,7 @@ SPIKE_RATE = Decimal("0.006")
 """A reading, as in real minutes (docs/signals.md)."""
 
 PROCESS_METRICS, TREND_METRICS, SWEEP_METRICS = 5, 3, 1
-ALARMS, SWEEP_ALARMS = 9, 1
+ALARMS, SWEEP_ALARMS = 10, 1
 """The sweep measures how long alerts have been pending, and one alarm watches that."""
 ON_DEMAND_SHARDS = 4
 """What a new on-demand stream has."""
@@ -63,6 +63,8 @@ ENVIRONMENT_HOURS = Decimal(2)
 """Assumed: Lambda keeps an execution environment for so long. Its first sweep reads all alerts."""
 READ_UNIT_BYTES, PAGE_BYTES = 4096, 1024**2
 """Of DynamoDB: a read that is not consistent takes half a unit, and a page is a call."""
+FLOORED_HOURS = Decimal(36)
+"""A sweep reads from the start of the day before: 24 to 48 hours more than it is asked for."""
 KMS_CALLS_AN_HOUR = 12
 """Kinesis asks KMS about every five minutes for each user of the stream; SNS, while it publishes,
 asks twice in that time."""
@@ -254,22 +256,24 @@ class Workload:
         """What the same calls read: everything, or one item a symbol and what is young of it."""
         every = max(1, ceil(self._all_alerts_bytes / READ_UNIT_BYTES))
         age = self.settings.notify_max_age
-        reach = HOURS if age == "off" else (Decimal(str(age)) + LOOK_BACK_S) / 3600
+        reach = HOURS if age == "off" else Decimal(str(age)) / 3600 + FLOORED_HOURS
+        if any(rule.bar_s for rule in self.settings.rules):
+            reach += Decimal(LONGEST_BREAK_S) / 3600
         share = min(reach / HOURS / self.usage.months, Decimal(1)) / self.usage.symbols
         young = max(1, ceil(self._all_alerts_bytes * share / READ_UNIT_BYTES))
         later = self.later_sweeps * (self.usage.symbols * (1 + young) + 1)
         return (self.full_sweeps * every + later) / 2
 
     def _look_back_units(self) -> Decimal:
-        """Consistent reads of a look back: whose rows they are, and those rows with what was
-        before them."""
+        """Consistent reads of a look back: whose rows they are, those rows with what was before
+        them, and by rule what is known already."""
         look_back, usage = self.settings.sweep_look_back, self.usage
         if look_back == "off":
             return Decimal(0)
         rows = Decimal(str(look_back)) / usage.interval_s * usage.streaming_hours / HOURS
         sizes = (rows, rows + self._rows_before_any)
         units = sum(ceil(size * ITEM_BYTES / READ_UNIT_BYTES) for size in sizes)
-        return self.sweeps * len(self.settings.symbols) * units
+        return self.sweeps * len(self.settings.symbols) * (units + len(self.settings.rules))
 
     @property
     def _rows_before_any(self) -> int:

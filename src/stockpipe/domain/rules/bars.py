@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stockpipe.domain.exact import parse_moment
@@ -16,6 +17,10 @@ from stockpipe.domain.signals import Reading, Signal
 
 if TYPE_CHECKING:
     from stockpipe.domain.rules.base import Scan
+
+
+LONGEST_BREAK_S = 8 * 86_400.0
+"""Between two sessions. A bar is completed by the next reading, so it is known that much later."""
 
 
 def bar_of(reading: Reading, bar_s: int) -> int:
@@ -35,7 +40,8 @@ class BarScan:
         bar = bar_of(reading, self._bar_s)
         last, complete = self._last, self._last is not None and bar != self._bar
         self._last, self._bar = reading, bar
-        return self._judge.push(last) if complete and last else None
+        found = self._judge.push(last) if complete and last else None
+        return replace(found, known_at=reading.timestamp) if found else None
 
 
 def completed(readings: Sequence[Reading], bar_s: int) -> list[Reading]:
