@@ -36,18 +36,23 @@ _SECONDS: dict[str, Decimal | int] = {
 }
 
 
+MOST_S = 366 * 86_400
+
+
 def duration_s(text: str) -> float:
     """Seconds in ``30s``, ``500ms``, ``1m``, ``2h`` or ``1d``; raises ValueError with the rule."""
     match = _DURATION.fullmatch(text.strip())
     if not match:
         raise ValueError(f"must be a time like 30s, 500ms, 1m or 2h, got {text!r}")
     seconds = Decimal(match[1]) * _SECONDS[match[2]]
-    if not 0 < seconds <= 366 * 86400:
+    if not 0 < seconds <= MOST_S:
         raise ValueError(f"must be longer than 0 and at most 366d, got {text!r}")
     return float(seconds)
 
 
 def _duration(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"must be a time like 30s, 500ms, 1m or 2h, got {value!r}")
     return duration_s(value) if isinstance(value, str) else value
 
 
@@ -75,7 +80,7 @@ def _symbols(value: object) -> object:
     if not isinstance(value, (list, tuple)) or not value:
         raise ValueError("must be a list of symbols")
     try:
-        return tuple(dict.fromkeys(parse_symbol(str(item)) for item in value))
+        return tuple(dict.fromkeys(parse_symbol(item) for item in value))
     except InvalidQuote as error:
         raise ValueError(error.rule) from None
 
@@ -137,7 +142,7 @@ def _sweep(value: object) -> object:
     raise ValueError(f"must be whole minutes like 5m, or off, got {value!r}")
 
 
-def _look_back(value: object) -> object:
+def _or_off(value: object) -> object:
     return value if value == "off" else _duration(value)
 
 
@@ -167,13 +172,15 @@ class Settings(BaseModel):
     symbols: Annotated[tuple[str, ...], BeforeValidator(_symbols)] = Field(
         ("AAPL",), description="what stream sends when no symbol is named"
     )
-    interval: Duration = Field(30.0, ge=0.5, description="time between two rounds of quotes")
+    interval: Duration = Field(
+        30.0, ge=0.5, le=MOST_S, description="time between two rounds of quotes"
+    )
     anomaly_percent: Decimal = Field(
         Decimal(5), gt=0, lt=1000, decimal_places=6, description="|change| above it is an anomaly"
     )
-    notify_max_age: Annotated[float, BeforeValidator(_duration)] | Literal["off"] = Field(
-        3600.0, description="older signals are recorded as muted; off publishes all of them"
-    )
+    notify_max_age: (
+        Annotated[float, BeforeValidator(_or_off), Field(ge=1, le=MOST_S)] | Literal["off"]
+    ) = Field(3600.0, description="older signals are recorded as muted; off publishes all of them")
     batch_size: int = Field(500, ge=1, le=1000, description="records per invocation, at most")
     stream_mode: Literal["on-demand", "provisioned"] = Field(
         "on-demand", description="capacity mode of the Kinesis stream"
@@ -212,7 +219,7 @@ class Settings(BaseModel):
         Field(300.0, description="how often unsent alerts are looked for; off: never")
     )
     sweep_look_back: (
-        Annotated[float, BeforeValidator(_look_back), Field(ge=60, le=MOST_LOOK_BACK_S)]
+        Annotated[float, BeforeValidator(_or_off), Field(ge=60, le=MOST_LOOK_BACK_S)]
         | Literal["off"]
     ) = Field("off", description="the sweep judges again what was stored so recently of symbols")
     tags: Annotated[dict[str, str], AfterValidator(_tags)] = Field(

@@ -83,7 +83,7 @@ def until(what: str, ready: Callable[[], T], *, within_s: float = 30.0) -> T:
             return answer
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within_s:.0f} s: {what}; last: {answer!r}")
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 class Cloud:

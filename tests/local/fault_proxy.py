@@ -114,6 +114,7 @@ def _serve() -> int:
     """
     from microburst import cli, forward
     from microburst.core import pipeline
+    from microburst.detection import host
     from yarl import URL
 
     class Base(str):
@@ -131,6 +132,8 @@ def _serve() -> int:
             return super()._outbound_headers(request) | {"host": request.headers["Host"]}
 
     pipeline.Upstream = Upstream
+    # Else it reads the models of all services, to look for their names in that of a host.
+    host._endpoint_prefix_map = dict
     return int(cli.main())
 
 

@@ -28,6 +28,10 @@ from stockpipe.infra.plan import Action, Change, Plan, plan_provision, plan_tear
 from stockpipe.settings import Settings
 
 DONE, FAILED, BROKEN = 0, 1, 70
+_SERVICES = (
+    "athena", "cloudwatch", "dynamodb", "events", "glue", "iam", "kinesis", "lambda", "logs", "s3",
+    "sns", "sts",
+)  # fmt: skip
 _READING = ("BatchGet", "Describe", "Get", "Head", "List")
 
 
@@ -129,7 +133,6 @@ class _Server:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._factories: dict[tuple[str, str], _Counting] = {}
-        self._known = {"sts"}
 
     def serve(self) -> None:
         nobody = Aws(region="us-east-2", endpoint=self._endpoint)
@@ -142,16 +145,13 @@ class _Server:
             for child in children:
                 child.begin()
             outcomes = [child.outcome() for child in children]
-            self._known |= {
-                call.partition(":")[0] for outcome in outcomes for call in outcome.calls
-            }
             print(json.dumps([asdict(one) for one in outcomes]), flush=True)  # noqa: T201
 
     def _fork(self, job: Job) -> _Child:
         aws = self._factories.setdefault(
             (job.stack, job.region), _Counting(self._endpoint, job.stack, job.region)
         )
-        for service in self._known:
+        for service in _SERVICES:
             aws.client(service)
         told, tell = os.pipe()
         released, release = os.pipe()
@@ -208,7 +208,7 @@ def _work(job: Job, aws: _Counting, pipe: int) -> NoReturn:
     code = BROKEN
     try:
         aws.on_call = on_call
-        _do(job, aws, tell)
+        carry_out(job, aws, lambda pending: tell(pending=pending))
         code = DONE
     except StockpipeError as error:
         code = FAILED
@@ -220,11 +220,12 @@ def _work(job: Job, aws: _Counting, pipe: int) -> NoReturn:
         os._exit(code)
 
 
-def _do(job: Job, aws: Aws, tell: Callable[..., None]) -> None:
+def carry_out(job: Job, aws: Aws, on_plan: Callable[[list[str]], object]) -> None:
+    """What a job says, in this very process; ``on_plan`` is told what there is to do."""
     settings = Settings(stack=job.stack, region=job.region, **job.settings)
     resources = blueprint(aws, settings)
     plan: Plan = (plan_teardown if job.do == "teardown" else plan_provision)(resources)
-    tell(pending=[_told(change) for change in plan.pending])
+    on_plan([_told(change) for change in plan.pending])
     if job.do != "plan":
         apply(plan, lambda step: None)
 

@@ -61,6 +61,8 @@ class Cloud:
     models: RequestModels = field(default_factory=RequestModels)
     calls_left: int | None = None
     """Answers that still arrive before the caller is killed; None: no end."""
+    reads_count: bool = True
+    """Whether those to calls that change nothing are counted too."""
     clients: dict[str, Any] = field(default_factory=dict)
     making: threading.Lock = field(default_factory=threading.Lock)
     stacks: count[int] = field(default_factory=count)
@@ -69,8 +71,9 @@ class Cloud:
         """A stack that nobody has used yet."""
         return World(self)
 
-    def answered(self, **_: Any) -> None:
-        if self.calls_left is not None:
+    def answered(self, model: Any, **_: Any) -> None:
+        counts = self.reads_count or Request("", model.name, {}).writes
+        if self.calls_left is not None and counts:
             self.calls_left -= 1
             if self.calls_left <= 0:
                 raise Killed
@@ -103,13 +106,14 @@ class World(Aws):
         return sent
 
 
-def converge(resource: Resource) -> None:
-    """What provisioning does with one resource."""
+def converge(resource: Resource) -> Live | None:
+    """What provisioning does with one resource; out: what of it stood before."""
     live = resource.read()
     if live is None:
         resource.create()
     elif changes := difference(resource, live):
         resource.update(changes)
+    return live
 
 
 def standing(resource: Resource) -> Live:

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
-from itertools import count
-from typing import Any
 
 import pytest
+from alert_subscribers import (
+    SETTLED,
+    attribute,
+    changes,
+    listed,
+    mail,
+    queue,
+    received,
+    rehearsed,
+    subscribe,
+    tell,
+    told,
+)
 from embedded import cleaned, until
 from stockpipe_cli import Cli
 from webhook_receiver import Answer, Receiver
 
-from stockpipe.domain.alerts import Alert
-from stockpipe.infra.plan import plan_provision
-from stockpipe.infra.policies import policy
 from stockpipe.local import daemon
-from stockpipe.local.home import Places
-from stockpipe.local.outbox import Message, Outbox
-from stockpipe.operate.alerts import sample
 
 pytest.importorskip("ministack")
-
-SETTLED = "settled@example.com"
-_numbers = count()
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,9 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     """A stack whose settings name one address."""
     with cleaned(tmp_path_factory.mktemp("subscribers")) as home:
         daemon.ensure_running(home)
-        (home / "stockpipe.toml").write_text(f"emails = ['{SETTLED}']\n")
+        (home / "stockpipe.toml").write_text(
+            f"emails = ['{SETTLED}']\nalarms = false\ndashboard = false\nsweep = 'off'\n"
+        )
         found = Cli(home)
         found.make()
         yield found
@@ -54,71 +58,15 @@ def nobody_else(cli: Cli) -> Iterator[None]:
             sns.unsubscribe(SubscriptionArn=one["SubscriptionArn"])
 
 
-def mail() -> str:
-    return f"person{next(_numbers)}@example.com"
-
-
-def subscribe(cli: Cli, *arguments: str) -> dict[str, Any]:
-    """What is said of the one that was subscribed."""
-    said = json.loads(cli("alerts", "subscribe", *arguments, "--json").out)
-    [one] = said["subscribed"]
-    return dict(one)
-
-
-def subscribers(cli: Cli) -> dict[str, dict[str, Any]]:
-    """By endpoint as it is shown."""
-    said = json.loads(cli("alerts", "subscribers", "--json").out)
-    return {one["endpoint"]: one for one in said["subscribers"]}
-
-
-def rehearse(cli: Cli, *arguments: str) -> dict[str, Any]:
-    return dict(json.loads(cli("alerts", "test", *arguments, "--json").out))
-
-
-def told(cli: Cli, message_id: str) -> dict[str, Message]:
-    """Who got a message, of the outbox."""
-    found = Outbox(Places(cli.home).local).read()
-    return {one.to: one for one in found if one.message_id == message_id}
-
-
-def changes(cli: Cli) -> int:
-    """What provisioning would have to do."""
-    return len(plan_provision(cli.resources()).pending)
-
-
-def queue(cli: Cli, statements: Sequence[dict[str, Any]] = ()) -> str:
-    """A queue's name, after making it with a policy."""
-    name = f"queue-{next(_numbers)}"
-    attributes = {"Policy": json.dumps(policy(*statements))} if statements else {}
-    cli.aws.client("sqs").create_queue(QueueName=name, Attributes=attributes)
-    return name
-
-
-def attribute(cli: Cli, name: str, what: str) -> str:
-    sqs = cli.aws.client("sqs")
-    url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
-    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[what])
-    return str(found["Attributes"][what])
-
-
-def received(cli: Cli, name: str) -> list[str]:
-    """The bodies that wait in a queue."""
-    sqs = cli.aws.client("sqs")
-    url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
-    return [one["Body"] for one in sqs.receive_message(QueueUrl=url).get("Messages", [])]
-
-
-# Each way, to its end.
-
-
 def test_a_mail_and_an_sms_have_their_own_form_and_only_what_they_want(cli: Cli) -> None:
     address, number = mail(), "+15555550100"
     wanted = ("--symbol", "aapl", "--symbol", "MSFT", "--signal", "golden")
     cli("alerts", "subscribe", "--email", address, "--sms", "+1 555 555-0100", *wanted)
-    assert subscribers(cli)[address]["filter"] == {
+    said = json.loads(cli("alerts", "subscribers", "--json").out)["subscribers"]
+    assert {one["endpoint"]: one["filter"] for one in said}[address] == {
         "symbol": ["AAPL", "MSFT"], "signal": ["golden"],
     }  # fmt: skip
-    done = rehearse(cli, "--symbol", "MSFT")
+    done = rehearsed(cli, "--symbol", "MSFT")
     found = told(cli, done["message_id"])
     assert set(found) == {SETTLED, address, number}
     assert found[address].subject == "TEST: Stock Alert: MSFT"
@@ -129,14 +77,14 @@ def test_a_mail_and_an_sms_have_their_own_form_and_only_what_they_want(cli: Cli)
         "symbol": "MSFT", "signal": "golden", "rule": "crossover-5-20",
     }  # fmt: skip
     for other in (("--symbol", "IBM"), ("--symbol", "MSFT", "--kind", "death")):
-        assert set(told(cli, rehearse(cli, *other)["message_id"])) == {SETTLED}
+        assert set(told(cli, rehearsed(cli, *other)["message_id"])) == {SETTLED}
 
 
 def test_a_rule_is_a_filter_too(cli: Cli) -> None:
     address = mail()
     cli("alerts", "subscribe", "--email", address, "--rule", "move-5")
-    assert address in told(cli, rehearse(cli, "--kind", "move")["message_id"])
-    assert address not in told(cli, rehearse(cli)["message_id"])
+    assert address in told(cli, rehearsed(cli, "--kind", "move")["message_id"])
+    assert address not in told(cli, rehearsed(cli)["message_id"])
 
 
 def test_a_rule_that_the_settings_do_not_know_is_pointed_out(cli: Cli) -> None:
@@ -147,11 +95,11 @@ def test_a_rule_that_the_settings_do_not_know_is_pointed_out(cli: Cli) -> None:
 def test_a_webhook_that_visits_its_link_gets_the_document(cli: Cli, receiver: Receiver) -> None:
     made = subscribe(cli, "--webhook", receiver.url)
     assert (made["done"], made["status"]) == ("subscribed", "pending")
-    rehearse(cli)
+    tell(cli)
     [invitation] = until(lambda: receiver.of_type("SubscriptionConfirmation"))
     sns = cli.aws.client("sns")
     sns.confirm_subscription(TopicArn=cli.aws.names.topic_arn, Token=invitation.json["Token"])
-    rehearse(cli, "--symbol", "MSFT")
+    tell(cli, "MSFT")
     [request] = until(lambda: receiver.of_type("Notification"))  # and none from before
     envelope = request.json
     assert envelope["Subject"] == "TEST: Stock Alert: MSFT"
@@ -164,7 +112,7 @@ def test_a_phone_that_never_visits_a_link_is_confirmed_for_it(cli: Cli, receiver
     assert (made["status"], made["raw"], made["endpoint"]) == (
         "confirmed", True, f"{receiver.url}?...",
     )  # fmt: skip
-    rehearse(cli)
+    tell(cli)
     [request] = until(lambda: receiver.of_type("Notification"))
     assert request.path == "/hook?key=1"
     assert request.json["subject"] == "TEST: Stock Alert: AAPL"  # no envelope
@@ -176,7 +124,7 @@ def test_a_webhook_that_refuses_the_invitation_is_confirmed_all_the_same(
     receiver.answer(Answer(400))
     said = cli("alerts", "subscribe", "--webhook", receiver.url, "--confirm")
     assert "did not take the invitation: HTTP status 400" in said.err
-    assert subscribers(cli)[receiver.url]["status"] == "confirmed"
+    assert listed(cli)[receiver.url]["status"] == "confirmed"
 
 
 def test_who_is_pending_is_shown_with_what_to_do_and_is_asked_again(
@@ -188,7 +136,7 @@ def test_who_is_pending_is_shown_with_what_to_do_and_is_asked_again(
     assert "pending" in line
     assert "visit the SubscribeURL" in shown.err
     assert "--confirm" in shown.err
-    assert [one["endpoint"] for one in rehearse(cli)["pending"]].count(receiver.url) == 1
+    assert [one["endpoint"] for one in rehearsed(cli)["pending"]].count(receiver.url) == 1
     again = subscribe(cli, "--webhook", receiver.url, "--symbol", "MSFT", "--confirm")
     assert (again["done"], again["status"]) == ("widened", "confirmed")
     assert again["filter"] == {"symbol": ["AAPL", "MSFT"]}
@@ -199,11 +147,13 @@ def test_a_queue_by_whichever_name_is_opened_to_the_topic_and_gets_the_document(
     by_arn, by_url, by_name = queues = [queue(cli) for _ in range(3)]
     arns = [attribute(cli, name, "QueueArn") for name in queues]
     url = cli.aws.client("sqs").get_queue_url(QueueName=by_url)["QueueUrl"]
-    for form, arn in zip((arns[0], url, by_name), arns, strict=True):
-        made = subscribe(cli, "--sqs", form, "--symbol", "AAPL")
-        assert (made["endpoint"], made["raw"]) == (arn, True)
-    rehearse(cli, "--symbol", "IBM")
-    rehearse(cli)
+    forms = [word for form in (arns[0], url, by_name) for word in ("--sqs", form)]
+    said = json.loads(cli("alerts", "subscribe", *forms, "--symbol", "AAPL", "--json").out)
+    assert [(one["endpoint"], one["raw"]) for one in said["subscribed"]] == [
+        (arn, True) for arn in arns
+    ]
+    tell(cli, "IBM")
+    tell(cli)
     for name in (by_arn, by_url, by_name):
         [body] = until(partial(received, cli, name))
         assert (json.loads(body)["symbol"], json.loads(body)["rule"]) == ("AAPL", "crossover-5-20")
@@ -225,9 +175,9 @@ def test_what_stood_in_the_policy_of_a_queue_stays(cli: Cli) -> None:
 def test_a_queue_keeps_the_envelope_where_asked(cli: Cli) -> None:
     name = queue(cli)
     assert subscribe(cli, "--sqs", name, "--no-raw")["raw"] is False
-    done = rehearse(cli)
+    done = tell(cli)
     [body] = until(lambda: received(cli, name))
-    assert json.loads(body)["MessageId"] == done["message_id"]
+    assert json.loads(body)["MessageId"] == done.message_id
     assert subscribe(cli, "--sqs", name, "--raw")["raw"] is True
     assert subscribe(cli, "--sqs", name)["raw"] is True  # as it is
 
@@ -237,9 +187,6 @@ def test_the_queue_of_somebody_else_is_not_touched_but_explained(cli: Cli) -> No
     said = cli("alerts", "subscribe", "--sqs", theirs)
     assert "Its owner has to add this" in said.err
     assert cli.aws.names.topic_arn in said.err
-
-
-# One subscription for each endpoint.
 
 
 def test_subscribing_again_widens_each_list_and_only_starts_anew(cli: Cli) -> None:
@@ -260,9 +207,9 @@ def test_subscribing_again_widens_each_list_and_only_starts_anew(cli: Cli) -> No
     everything = subscribe(cli, "--email", address)
     assert (everything["done"], everything["filter"]) == ("widened", {})
     assert subscribe(cli, "--email", address, "--symbol", "IBM")["done"] == "unchanged"
-    found = [one for one in subscribers(cli) if one.casefold() == address]
+    found = [one for one in listed(cli) if one.casefold() == address]
     assert found == [address]
-    assert address in told(cli, rehearse(cli, "--symbol", "GOOG")["message_id"])
+    assert address in told(cli, tell(cli, "GOOG").message_id)
 
 
 def test_a_filter_made_elsewhere_is_replaced_only_when_asked(cli: Cli) -> None:
@@ -273,13 +220,13 @@ def test_a_filter_made_elsewhere_is_replaced_only_when_asked(cli: Cli) -> None:
         Endpoint=address,
         Attributes={"FilterPolicy": '{"price": [1]}', "FilterPolicyScope": "MessageBody"},
     )
-    assert [one["endpoint"] for one in rehearse(cli)["unknown"]] == [address]
+    assert [one["endpoint"] for one in rehearsed(cli)["unknown"]] == [address]
     refused = cli("alerts", "subscribe", "--email", address, "--symbol", "AAPL", code=2)
     assert '{"price": [1]}' in refused.err
     assert "--only" in refused.err
     made = subscribe(cli, "--email", address, "--symbol", "AAPL", "--only")
     assert made["filter"] == {"symbol": ["AAPL"]}
-    assert address in told(cli, rehearse(cli)["message_id"])
+    assert address in told(cli, tell(cli).message_id)
 
 
 def test_provisioning_changes_nothing_after_people_came_and_went(cli: Cli) -> None:
@@ -289,8 +236,8 @@ def test_provisioning_changes_nothing_after_people_came_and_went(cli: Cli) -> No
     cli("alerts", "unsubscribe", goes, SETTLED)
     assert changes(cli) == 0
     cli.make()
-    assert SETTLED not in subscribers(cli)
-    assert subscribers(cli)[stays]["filter"] == {"symbol": ["AAPL"]}
+    assert SETTLED not in listed(cli)
+    assert listed(cli)[stays]["filter"] == {"symbol": ["AAPL"]}
     again = subscribe(cli, "--email", SETTLED)
     assert again["done"] == "subscribed"
     assert again["asked"]
@@ -308,9 +255,6 @@ def test_who_was_never_marked_as_asked_is_not_asked_after_leaving(cli: Cli) -> N
     cli("alerts", "subscribe", "--email", SETTLED)
 
 
-# Leaving.
-
-
 def test_who_is_unsubscribed_by_whichever_name_gets_nothing_more(
     cli: Cli, receiver: Receiver
 ) -> None:
@@ -318,13 +262,13 @@ def test_who_is_unsubscribed_by_whichever_name_gets_nothing_more(
     url = f"{receiver.url}?key=1"
     cli("alerts", "subscribe", "--email", address, "--email", by_arn, "--sms", "+15555550100")
     cli("alerts", "subscribe", "--webhook", url, "--sqs", name, "--confirm")
-    arn = subscribers(cli)[by_arn]["arn"]
+    arn = listed(cli)[by_arn]["arn"]
     names = (address.upper(), arn, "+1 (555) 555-0100", f"{receiver.url}?...", name)
     said = cli("alerts", "unsubscribe", *names, "--json")
     assert {one["done"] for one in json.loads(said.out)["unsubscribed"]} == {"unsubscribed"}
-    left = [name for name, one in subscribers(cli).items() if one["status"] == "confirmed"]
+    left = [name for name, one in listed(cli).items() if one["status"] == "confirmed"]
     assert left == [SETTLED]
-    assert set(told(cli, rehearse(cli)["message_id"])) == {SETTLED}
+    assert set(told(cli, tell(cli).message_id)) == {SETTLED}
     assert received(cli, name) == []
 
 
@@ -334,14 +278,14 @@ def test_an_unknown_address_ends_nothing_and_names_who_is_there(cli: Cli) -> Non
     said = cli("alerts", "unsubscribe", address, "nobody@example.com", code=2)
     assert "nobody@example.com is not subscribed" in said.err
     assert address in said.err
-    assert address in subscribers(cli)
+    assert address in listed(cli)
 
 
 def test_who_is_pending_cannot_be_removed_and_it_is_said_why(cli: Cli, receiver: Receiver) -> None:
     cli("alerts", "subscribe", "--webhook", receiver.url)
     said = cli("alerts", "unsubscribe", receiver.url)
     assert "48 hours" in said.err
-    assert subscribers(cli)[receiver.url]["status"] == "pending"
+    assert listed(cli)[receiver.url]["status"] == "pending"
 
 
 def test_a_short_form_that_means_two_is_refused(cli: Cli, receiver: Receiver) -> None:
@@ -350,18 +294,15 @@ def test_a_short_form_that_means_two_is_refused(cli: Cli, receiver: Receiver) ->
     said = cli("alerts", "unsubscribe", f"{receiver.url}?...", code=2)
     assert "means 2 subscriptions" in said.err
     cli("alerts", "unsubscribe", f"{receiver.url}?key=1")
-    rehearse(cli)
+    tell(cli)
     [request] = until(lambda: receiver.of_type("Notification"))
     assert request.path == "/hook?key=2"
-
-
-# The test, and what is said.
 
 
 def test_a_test_says_whom_it_reaches_and_leaves_no_alert(cli: Cli) -> None:
     address = mail()
     cli("alerts", "subscribe", "--email", address, "--symbol", "MSFT")
-    done = rehearse(cli)
+    done = rehearsed(cli)
     assert [one["endpoint"] for one in done["told"]] == [SETTLED]
     assert address in [one["endpoint"] for one in done["filtered"]]
     said = cli("alerts", "test", "--symbol", "MSFT", "--kind", "spike")
@@ -378,8 +319,10 @@ def test_the_operations_topic_is_listed_and_marked(cli: Cli) -> None:
         TopicArn=cli.aws.names.operations_topic_arn, Protocol="email", Endpoint=watcher
     )
     try:
-        assert subscribers(cli)[watcher]["topic"] == "operations"
-        assert watcher not in told(cli, rehearse(cli)["message_id"])
+        said = json.loads(cli("alerts", "subscribers", "--json").out)["subscribers"]
+        assert {one["endpoint"]: one for one in said} == listed(cli)
+        assert listed(cli)[watcher]["topic"] == "operations"
+        assert watcher not in told(cli, tell(cli).message_id)
     finally:
         sns.unsubscribe(SubscriptionArn=made["SubscriptionArn"])
 
@@ -433,72 +376,3 @@ def test_nobody_there_is_said_with_the_place_and_how_to_subscribe(cli: Cli) -> N
     assert found.out == ""
     assert "stack empty" in found.err
     assert "alerts subscribe --stack empty --email" in found.err
-
-
-# The history.
-
-
-@pytest.fixture
-def kept(cli: Cli) -> Iterator[list[Alert]]:
-    """One alert of each kind, a minute apart; the move is told once a day, by its day."""
-    dynamodb, table = cli.aws.client("dynamodb"), cli.aws.names.alerts_table
-    alerts = [
-        sample("AAPL", kind, f"rule-{kind}", f"2026-11-20T15:0{minute}:00.000Z")
-        for minute, kind in enumerate(("golden", "death", "move", "spike", "price"))
-    ]
-    for alert in alerts:
-        facts = {name: {"S": str(value)} for name, value in alert.facts().items()}
-        facts["status"] = {"S": "muted" if alert.signal.kind == "death" else "sent"}
-        key = {"symbol": {"S": alert.symbol}, "id": {"S": alert.id}}
-        dynamodb.put_item(TableName=table, Item={**facts, **key})
-    yield alerts
-    for alert in alerts:
-        key = {"symbol": {"S": alert.symbol}, "id": {"S": alert.id}}
-        dynamodb.delete_item(TableName=table, Key=key)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "kinds"),
-    [
-        ((), ["golden", "death", "move", "spike", "price"]),
-        (("--kind", "golden", "--kind", "move"), ["golden", "move"]),
-        (("--status", "muted"), ["death"]),
-        (("--status", "sent", "-n", "2"), ["spike", "price"]),
-        (("-n", "9"), ["golden", "death", "move", "spike", "price"]),
-        (("AAPL", "--since", "366d"), ["golden", "death", "move", "spike", "price"]),
-        (("--symbol", "MSFT"), []),
-    ],
-)
-def test_the_history_is_narrowed_by_kind_status_and_number(
-    cli: Cli, kept: list[Alert], arguments: tuple[str, ...], kinds: list[str]
-) -> None:
-    found = cli("alerts", "history", *arguments, "--json").lines
-    assert [one["kind"] for one in found] == kinds
-    for one in found:
-        assert list(one)[:7] == [
-            "symbol", "timestamp", "rule", "kind", "price", "sma_fast", "sma_slow",
-        ]  # fmt: skip
-        assert {"status", "sent_at"} <= set(one)
-
-
-def test_a_move_of_the_same_day_is_within_a_period_that_began_that_day(
-    cli: Cli, kept: list[Alert]
-) -> None:
-    """Its id is the day alone, which sorts before any time of it."""
-    from stockpipe.operate.alerts import history
-
-    found = history(
-        cli.aws.client("dynamodb"),
-        cli.aws.names.alerts_table,
-        symbols=["AAPL"],
-        since="2026-11-20T15:02:00.000Z",
-    )
-    assert [one["kind"] for one in found] == ["move", "spike", "price"]
-
-
-def test_a_person_sees_rule_and_change(cli: Cli, kept: list[Alert]) -> None:
-    head, *rows = cli("alerts", "history").out.splitlines()
-    assert head.split()[:6] == ["timestamp", "symbol", "rule", "kind", "price", "change"]
-    [move] = [row for row in rows if " move " in row]
-    assert "rule-move" in move
-    assert "+6.00 %" in move

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 from embedded import cleaned, until
 from stockpipe_cli import Cli
+
+from stockpipe.infra.plan import Action, plan_provision
+from stockpipe.local import daemon
 
 pytest.importorskip("ministack")
 
@@ -26,12 +30,33 @@ def bar(
 GOOD = bar(time="2022-03-14T13:30:00Z")
 
 
+@contextlib.contextmanager
+def unwatched(cli: Cli) -> Iterator[Cli]:
+    """A stack is smaller without what nothing here looks at."""
+    file = cli.home / "stockpipe.toml"
+    file.write_text("alarms = false\ndashboard = false\nsweep = 'off'\n")
+    try:
+        yield cli
+    finally:
+        file.unlink()
+
+
 @pytest.fixture(scope="module")
 def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """A stack that stays empty."""
     with cleaned(tmp_path_factory.mktemp("errors")) as home:
-        found = Cli(home)
-        found("provision", cold=True)
+        daemon.ensure_running(home)
+        with unwatched(Cli(home)) as found:
+            found.make()
         yield found
+
+
+@pytest.fixture(scope="module")
+def fed(cli: Cli) -> Cli:
+    """A stack that takes quotes."""
+    with unwatched(Cli(cli.home, stack="fed")) as found:
+        found.make()
+    return found
 
 
 @pytest.mark.parametrize(
@@ -165,10 +190,8 @@ def test_the_written_settings_file_is_valid_and_changes_nothing(cli: Cli, tmp_pa
     }
 
 
-def test_replayed_quotes_are_not_mixed_into_live_ones(cli: Cli) -> None:
-    mixed = Cli(cli.home, stack="mixed")
-    mixed.make()
-    aws = mixed.aws
+def test_replayed_quotes_are_not_mixed_into_live_ones(fed: Cli, tmp_path: Path) -> None:
+    aws = fed.aws
     live = {
         "symbol": "AAPL", "open": 1, "high": 1, "low": 1, "price": 1, "volume": 1,
         "timestamp": "2022-03-14T13:30:00Z", "source": "yahoo",
@@ -176,13 +199,14 @@ def test_replayed_quotes_are_not_mixed_into_live_ones(cli: Cli) -> None:
     aws.client("kinesis").put_record(
         StreamName=aws.names.stream, Data=json.dumps(live).encode(), PartitionKey="AAPL"
     )
-    mixed.settle()
-    until(lambda: mixed.items())
-    refused = mixed("stream", "--source", "replay:sample", "--speed", "max", code=2)
+    until(lambda: "AAPL" in {item["symbol"]["S"] for item in fed.items()}, within_s=90)
+    file = tmp_path / "prices.csv"
+    file.write_text(HEADER + bar() + bar("IBM"))
+    replay = ("stream", "--source", f"replay:{file}", "--speed", "max")
+    refused = fed(*replay, code=2)
     assert "AAPL has live quotes" in refused.err
     assert "--mix" in refused.err
-    mixed("stream", "--source", "replay:sample", "--speed", "max", "IBM")
-    mixed.remove()
+    fed(*replay, "IBM")
 
 
 def test_without_a_stack_every_command_names_the_next_step(cli: Cli) -> None:
@@ -205,13 +229,11 @@ def test_empty_results_say_where_they_looked(cli: Cli) -> None:
         assert "stack default" in done.err
 
 
-def test_an_interrupt_ends_a_replay_with_its_summary(cli: Cli) -> None:
-    cut = Cli(cli.home, stack="cut")  # the other tests' stack is to stay empty
-    cut.make()
+def test_an_interrupt_ends_a_replay_with_its_summary(fed: Cli) -> None:
     process = subprocess.Popen(
-        cut.command("stream", "--source", "replay:sample", "--speed", "86400x", "-v"),
-        env=cut.environment(),
-        cwd=cut.home,
+        fed.command("stream", "MSFT", "--source", "replay:sample", "--speed", "86400x", "-v"),
+        env=fed.environment(),
+        cwd=fed.home,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -219,7 +241,7 @@ def test_an_interrupt_ends_a_replay_with_its_summary(cli: Cli) -> None:
     assert process.stdout is not None
     assert "shardId" in process.stdout.readline()
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=90)
     assert process.returncode == 130
     assert "Interrupted. Sent " in err
     assert "Traceback" not in err
@@ -239,7 +261,7 @@ def test_a_reader_that_goes_away_is_no_error(cli: Cli) -> None:
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
-    process.wait(timeout=30)
+    process.wait(timeout=90)
 
 
 @pytest.mark.parametrize("statement", ["DROP TABLE stock_data_table", "INSERT INTO t VALUES (1)"])
@@ -248,19 +270,18 @@ def test_a_query_only_reads(cli: Cli, statement: str) -> None:
 
 
 def test_a_listener_that_goes_away_stops_no_provision(cli: Cli) -> None:
-    half = Cli(cli.home, stack="half")
-    process = subprocess.Popen(
-        half.command("provision"),
-        env=half.environment(),
-        cwd=cli.home,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    process.stderr.readline()
-    process.stderr.close()
-    assert process.wait(timeout=60) == 0
-    plan = json.loads(half("provision", "--plan", "--json").out)
-    assert sum(plan["summary"].values()) == plan["summary"]["keep"] > 0
-    half.remove()
+    with unwatched(Cli(cli.home, stack="half")) as half:
+        process = subprocess.Popen(
+            half.command("provision"),
+            env=half.environment(),
+            cwd=cli.home,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.stderr.close()
+        assert process.wait(timeout=90) == 0
+        plan = plan_provision(half.resources())
+    assert {change.action for change in plan.changes} == {Action.KEEP}

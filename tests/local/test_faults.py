@@ -6,7 +6,7 @@ Every test says how often its faults must have hit: a fault that hit nothing has
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from botocore.exceptions import ClientError
 from embedded import cleaned
 from fault_proxy import Faults, Rule, error, fault_proxy, operations
 from inventory import difference, inventory
-from provision_child import Job, Outcome, Warm, warm
+from provision_child import Job, Outcome
+from provision_here import Here
 from stockpipe_cli import Cli
 
 from stockpipe.aws import Aws
-from stockpipe.domain.names import Names
 from stockpipe.infra.apply import is_eventual
 from stockpipe.local import daemon
 
@@ -85,38 +85,45 @@ THROTTLES = {
 """What each service says, and with which status."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class World:
     """Provisioning through the proxy; looking past it."""
 
     home: Path
     faults: Faults
+    here: Here
     aws: Aws
-    run: Warm
     empty: list[str]
-    whole: list[str]
-    provision_calls: set[str]
-    teardown_calls: set[str]
+    whole: list[str] = field(default_factory=list)
+    provision_calls: set[str] = field(default_factory=set)
+    teardown_calls: set[str] = field(default_factory=set)
     """``service:Operation`` of everything that is called."""
+    left: bool | None = None
+    """Whether a whole stack stands; None: the test has not come to look."""
 
     def __call__(self, do: str, **job: Any) -> Outcome:
-        return self.run.one(do, **job)
+        self.left = None
+        return self.here.one(do, **job)
 
-    def done(self, do: str, **job: Any) -> None:
+    def done(self, do: str, **job: Any) -> Outcome:
         outcome = self(do, **job)
         assert (outcome.code, outcome.said) == (0, "")
+        return outcome
 
     def stands(self) -> None:
         """The stack is whole, and a plan without faults is empty."""
         self.faults.set()
         assert self("plan").pending == []
         assert difference(inventory(self.aws.client), self.whole) == []
+        self.left = True
 
     def gone(self) -> None:
         assert difference(inventory(self.aws.client), self.empty) == []
+        self.left = False
 
     def cli(self, *arguments: str, code: int = 0) -> str:
         """The command itself on target aws, led through the proxy by the environment alone."""
+        self.left = None
         endpoint = self.faults.endpoint
         environment = {
             "AWS_ENDPOINT_URL": endpoint.url,
@@ -127,27 +134,49 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with cleaned(tmp_path_factory.mktemp("faults")) as home:
         cloud = daemon.ensure_running(home)
-        aws = Aws(region="us-east-2", endpoint=cloud)
-        with fault_proxy(cloud, home / "microburst.log") as faults, warm(faults.endpoint) as run:
-            empty = inventory(aws.client)
-            made = run.one("provision")
-            whole = inventory(aws.client)
-            removed = run.one("teardown")
-            assert (made.code, removed.code) == (0, 0), made.said + removed.said
-            calls = (operations(made.calls), operations(removed.calls))
-            yield World(home, faults, aws, run, empty, whole, *calls)
+        aws = Here(cloud).aws()
+        with fault_proxy(cloud, home / "microburst.log") as faults:
+            yield World(home, faults, Here(faults.endpoint), aws, inventory(aws.client))
+
+
+@pytest.fixture(scope="module")
+def slow(world: World) -> dict[str, Outcome]:
+    """The first provisioning and teardown, from which the other tests know all the calls."""
+    world.faults.set({"service": "*", "latency": {"min": 50, "max": 200}})
+    made = world.done("provision")
+    world.provision_calls = operations(made.calls)
+    assert set(world.faults.hits()) == world.provision_calls
+    planned = world.done("plan")
+    world.whole = inventory(world.aws.client)
+    world.faults.set({"service": "*", "latency": {"min": 50, "max": 200}})
+    removed = world.done("teardown")
+    world.teardown_calls = operations(removed.calls)
+    assert set(world.faults.hits()) == world.teardown_calls
+    world.gone()
+    return {"provision": made, "plan": planned, "teardown": removed}
 
 
 @pytest.fixture
-def world(built: World) -> World:
-    """Without faults, and without a stack."""
-    built.faults.set()
-    built.done("teardown")
-    built.gone()
-    return built
+def empty(world: World, slow: object) -> World:
+    """No faults, and no stack; mostly the test before has left it so."""
+    world.faults.set()
+    if world.left is not False:
+        world.done("teardown")
+        world.gone()
+    return world
+
+
+@pytest.fixture
+def stack(world: World, slow: object) -> World:
+    """No faults, and a whole stack; mostly the test before has left it so."""
+    world.faults.set()
+    if world.left is not True:
+        world.done("provision")
+        world.stands()
+    return world
 
 
 def once(calls: set[str], *effects: Callable[[str], Rule]) -> list[Rule]:
@@ -178,85 +207,6 @@ def unanswered(service: str) -> Rule:
     return {"response": {"abort_bytes": 0}}
 
 
-def test_the_command_gets_there_though_every_operation_is_throttled_fails_or_is_cut_off_once(
-    world: World,
-) -> None:
-    world.faults.set(*once(world.provision_calls, throttled, broken, cut_off))
-    world.cli("provision", "--yes")
-    hits = world.faults.hits()
-    assert {call: hits[call] for call in world.provision_calls if hits[call] != 1} == {}
-    world.stands()
-    world.faults.set(*once(world.teardown_calls, cut_off, throttled, broken))
-    world.cli("teardown", "--confirm", "default")
-    hits = world.faults.hits()
-    assert {call: hits[call] for call in world.teardown_calls if hits[call] != 1} == {}
-    world.gone()
-
-
-def test_an_answer_that_is_lost_after_the_work_was_done_makes_nothing_twice(world: World) -> None:
-    world.faults.set(*once(world.provision_calls, unanswered))
-    world.done("provision")
-    assert world.faults.hits() == dict.fromkeys(world.provision_calls, 1)
-    world.stands()
-    world.faults.set(*once(world.teardown_calls, unanswered))
-    world.done("teardown")
-    assert world.faults.hits() == dict.fromkeys(world.teardown_calls, 1)
-    world.gone()
-
-
-def test_slow_services_only_take_longer(world: World) -> None:
-    world.faults.set({"service": "*", "latency": {"min": 50, "max": 400}})
-    world.done("provision")
-    assert set(world.faults.hits()) == world.provision_calls
-    world.stands()
-
-
-def test_throttles_that_outlast_botocore_are_outlasted_in_reading_and_in_making(
-    world: World,
-) -> None:
-    """Two stacks at the same time, because botocore alone takes its 15 seconds to give up."""
-    times, dev = BOTOCORE_ATTEMPTS + 1, Names("dev", "us-east-2", world.aws.account_id)
-    making = error("sns", "CreateTopic", "Throttling", "Rate exceeded", times=times)
-    reading = error("iam", "GetRole", "Throttling", "Rate exceeded", times=times)
-    world.faults.set(making, reading | {"body": f"RoleName == '{dev.trend_role}'"})
-    made, looked = world.run(Job("provision"), Job("plan", stack="dev"))
-    assert (made.code, made.said, looked.code, looked.said) == (0, "", 0, "")
-    assert world.faults.hits() == {"sns:CreateTopic": times, "iam:GetRole": times}
-    world.stands()
-
-
-def test_what_still_settles_at_provisioning_is_waited_for(world: World) -> None:
-    world.faults.set(*SETTLING_AT_PROVISION)
-    world.done("provision")
-    assert world.faults.hits() == _times(SETTLING_AT_PROVISION)
-    world.stands()
-
-
-def test_what_still_settles_at_teardown_is_waited_for(world: World) -> None:
-    world.done("provision")
-    world.faults.set(*SETTLING_AT_TEARDOWN)
-    world.done("teardown")
-    assert world.faults.hits() == _times(SETTLING_AT_TEARDOWN)
-    world.gone()
-
-
-def test_a_function_that_is_still_updated_is_waited_for(world: World) -> None:
-    world.done("provision")
-    busy = error(
-        "lambda",
-        "UpdateFunctionConfiguration",
-        "ResourceConflictException",
-        _UPDATING,
-        times=3,
-        status=409,
-    )
-    world.faults.set(busy)
-    world.done("provision", settings={"anomaly_percent": "7"})
-    assert world.faults.hits() == _times((busy,))
-    world.faults.set()
-    assert world("plan", settings={"anomaly_percent": "7"}).pending == []
-
-
 @pytest.mark.parametrize(
     ("code", "message", "passes"),
     [
@@ -276,26 +226,107 @@ def test_what_passes_by_itself_is_told_from_what_does_not_by_code_and_message(
     assert is_eventual(refusal) is passes
 
 
-def test_what_is_refused_is_named_at_once_the_rest_is_done_and_the_next_run_resumes(
-    world: World,
+def test_slow_services_only_take_longer(slow: dict[str, Outcome]) -> None:
+    assert slow["provision"].writes
+    assert slow["plan"].pending == []
+    assert slow["teardown"].writes
+
+
+def test_an_answer_that_is_lost_after_the_work_was_done_makes_nothing_twice(empty: World) -> None:
+    empty.faults.set(*once(empty.provision_calls, unanswered))
+    empty.done("provision")
+    assert empty.faults.hits() == dict.fromkeys(empty.provision_calls, 1)
+    empty.stands()
+
+
+def test_an_answer_that_is_lost_after_something_was_deleted_deletes_the_rest_all_the_same(
+    stack: World,
 ) -> None:
-    names = world.aws.names
+    stack.faults.set(*once(stack.teardown_calls, unanswered))
+    stack.done("teardown")
+    assert stack.faults.hits() == dict.fromkeys(stack.teardown_calls, 1)
+    stack.gone()
+
+
+def test_what_still_settles_at_provisioning_is_waited_for(empty: World) -> None:
+    empty.faults.set(*SETTLING_AT_PROVISION)
+    empty.done("provision")
+    assert empty.faults.hits() == _times(SETTLING_AT_PROVISION)
+    empty.stands()
+
+
+def test_throttles_that_outlast_botocore_are_outlasted_in_reading_and_in_making(
+    stack: World,
+) -> None:
+    """Two stacks at the same time, because botocore alone takes its 15 seconds to give up."""
+    times, dev = BOTOCORE_ATTEMPTS + 1, stack.here.aws("dev").names
+    stack.aws.client("sns").delete_topic(TopicArn=stack.aws.names.topic_arn)
+    making = error("sns", "CreateTopic", "Throttling", "Rate exceeded", times=times)
+    reading = error("iam", "GetRole", "Throttling", "Rate exceeded", times=times)
+    stack.faults.set(making, reading | {"body": f"RoleName == '{dev.trend_role}'"})
+    made, looked = stack.here(Job("provision"), Job("plan", stack="dev"))
+    assert (made.code, made.said, looked.code, looked.said) == (0, "", 0, "")
+    assert stack.faults.hits() == {"sns:CreateTopic": times, "iam:GetRole": times}
+    stack.stands()
+
+
+def test_a_function_that_is_still_updated_is_waited_for(stack: World) -> None:
+    busy = error(
+        "lambda",
+        "UpdateFunctionConfiguration",
+        "ResourceConflictException",
+        _UPDATING,
+        times=3,
+        status=409,
+    )
+    function = stack.aws.names.process_function
+    stack.aws.client("lambda").update_function_configuration(FunctionName=function, Timeout=1)
+    stack.faults.set(busy)
+    stack.done("provision")
+    assert stack.faults.hits() == _times((busy,))
+    stack.stands()
+
+
+def test_what_still_settles_at_teardown_is_waited_for(stack: World) -> None:
+    stack.faults.set(*SETTLING_AT_TEARDOWN)
+    stack.done("teardown")
+    assert stack.faults.hits() == _times(SETTLING_AT_TEARDOWN)
+    stack.gone()
+
+
+def test_what_is_refused_is_named_at_once_the_rest_is_done_and_the_next_run_resumes(
+    empty: World,
+) -> None:
+    names = empty.aws.names
     reason = "User: arn:aws:iam::000000000000:user/u is not authorized: dynamodb:CreateTable"
     refused = error("dynamodb", "CreateTable", "AccessDeniedException", reason, times=99)
-    world.faults.set(refused)
-    said = world.cli("provision", "--yes", code=1)
+    empty.faults.set(refused)
+    said = empty.cli("provision", "--yes", code=1)
     assert f"table {names.table}" in said
     assert f"table {names.alerts_table}" in said
     assert reason in said
-    assert world.faults.hits() == {"dynamodb:CreateTable": 2}
-    world.faults.set()
-    left = {line.split()[1] for line in world("plan").pending}
+    assert empty.faults.hits() == {"dynamodb:CreateTable": 2}
+    empty.faults.set()
+    resumed = empty.done("provision")
+    left = {line.split()[1] for line in resumed.pending}
     assert {"table", "mapping"} <= left
     assert left.isdisjoint({"stream", "bucket", "topic", "function", "role", "workgroup"})
+    empty.stands()
 
-    said = world.cli("provision", "--yes")
-    assert "Provisioned aws" in said
-    world.stands()
+
+def test_the_command_gets_there_though_every_operation_is_throttled_fails_or_is_cut_off_once(
+    stack: World,
+) -> None:
+    stack.faults.set(*once(stack.teardown_calls, cut_off, throttled, broken))
+    stack.cli("teardown", "--confirm", "default")
+    hits = stack.faults.hits()
+    assert {call: hits[call] for call in stack.teardown_calls if hits[call] != 1} == {}
+    stack.gone()
+    stack.faults.set(*once(stack.provision_calls, throttled, broken, cut_off))
+    assert "Provisioned aws" in stack.cli("provision", "--yes")
+    hits = stack.faults.hits()
+    assert {call: hits[call] for call in stack.provision_calls if hits[call] != 1} == {}
+    stack.stands()
 
 
 def _times(rules: tuple[Rule, ...]) -> dict[str, int]:

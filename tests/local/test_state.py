@@ -214,7 +214,7 @@ def test_only_who_knows_the_credentials_has_it_saved(home: Path) -> None:
     assert server
     assert server.port
     for proof in ({}, {PROOF_HEADER: "0" * 64}, {PROOF_HEADER: server.nonce}):
-        connection = HTTPConnection("127.0.0.1", server.port, timeout=5)
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=20)
         with contextlib.closing(connection):
             connection.request("GET", SAVE, headers=proof)
             assert connection.getresponse().status == 403

@@ -33,6 +33,11 @@ IMPORTED = (
     "stockpipe.config", "stockpipe.infra.apply", "stockpipe.infra.blueprint",
     "stockpipe.local.daemon",
 )  # fmt: skip
+FOR_YAHOO = ("bs4", "google.protobuf.message", "pandas", "requests", "websockets")
+"""What takes long of yfinance; itself and curl_cffi look at their environment as they are imported.
+
+Imported as soon as a call's environment leads to a Yahoo that is played.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Call:
     """The file that is its standard output."""
     err: str
     budget_s: int
+    source: str = ""
+    """What runs instead of the program, as ``python -c`` would."""
 
 
 class WarmProgram:
@@ -60,12 +67,12 @@ class WarmProgram:
 
     def run(
         self, arguments: Sequence[str], environment: Mapping[str, str], directory: Path, *,
-        budget_s: int,
+        budget_s: int, source: str = "",
     ) -> subprocess.CompletedProcess[str]:  # fmt: skip
         """Run to the end, or until SIGALRM ends it after ``budget_s`` seconds."""
         out, err = (Path(self._places.name) / name for name in ("out", "err"))
         call = Call(
-            list(arguments), dict(environment), str(directory), str(out), str(err), budget_s
+            list(arguments), dict(environment), str(directory), str(out), str(err), budget_s, source
         )
         assert self._process.stdin
         assert self._process.stdout
@@ -97,6 +104,11 @@ def _serve() -> None:
     gc.freeze()  # else a child's first collection copies all of it
     while line := sys.stdin.readline():
         call = Call(**json.loads(line))
+        if "HTTPS_PROXY" in call.environment and "pandas" not in sys.modules:
+            os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a child would be without the others
+            for name in FOR_YAHOO:
+                importlib.import_module(name)
+            gc.freeze()
         pid = os.fork()
         if pid == 0:
             break
@@ -136,7 +148,15 @@ def _become(call: Call) -> None:
     os.environ.update(call.environment)
     os.chdir(call.directory)
     sys.path[0] = call.directory
+    if "PYTHONPATH" in call.environment:  # which an interpreter looks at as it starts
+        sys.path[1:1] = call.environment["PYTHONPATH"].split(os.pathsep)
+        sys.modules.pop("sitecustomize", None)
+        with contextlib.suppress(ImportError):
+            importlib.import_module("sitecustomize")
     sys.argv[1:] = call.arguments
+    if call.source:
+        exec(call.source, {"__name__": "__main__"})  # noqa: S102 - a test's own
+        return
     runpy.run_module("stockpipe", run_name="__main__", alter_sys=True)
 
 

@@ -10,8 +10,10 @@ import pytest
 from stores import THROTTLED, refused
 from trend_stack import RULE, START, Stack, at, wave
 
+from stockpipe.domain.exact import moment_text
 from stockpipe.domain.signals import Reading
 from stockpipe.domain.sweep_event import EVENT, LookBack, look_back_of, payload
+from stockpipe.functions import analysis, readings
 from stockpipe.functions.analysis import SETTLE_S, Outcome
 
 HOUR_S = 3600.0
@@ -74,6 +76,117 @@ def test_it_supersedes_nothing_where_old_rows_have_expired() -> None:
         del stack.table.items["AAPL", at(minute)]
     assert stack.look().superseded == []
     assert stack.true() == before
+
+
+def test_a_row_that_arrives_while_it_looks_makes_it_supersede_nothing_either() -> None:
+    stack = Quiet()
+    stack.judge([stack.store("AAPL", reading) for reading in wave(30)])
+    before = stack.true()
+    for minute in range(14):
+        del stack.table.items["AAPL", at(minute)]
+
+    def arrives(*_: Any) -> None:
+        if len(stack.table.calls) == 2:
+            stack.store("AAPL", Reading(at(29).replace("00.000Z", "30.000Z"), 10**7))
+
+    stack.table.fault = arrives
+    assert stack.look().superseded == []
+    assert stack.true() == before
+
+
+def late_row(stack: Quiet, *prices: int) -> None:
+    """Rows that change what was read before, judged by the invocation that is told of them."""
+    rows = [Reading(at(12 + place), price * 10**6) for place, price in enumerate(prices)]
+    stack.other.run([stack.store("AAPL", row) for row in rows], lambda: 50.0)
+
+
+def test_what_another_invocation_made_wrong_before_the_claim_is_not_sent() -> None:
+    stack = Quiet()
+    stack.store_all("AAPL", wave(17))
+    ((_, wrong, _, _),) = [one for one in stack.expected() if one[1] > at(11)]
+
+    def late(operation: str, request: dict[str, Any]) -> None:
+        if operation == "update_item" and request["Key"]["id"]["S"] == wrong:
+            stack.alerts.fault = lambda *_: None
+            late_row(stack, 15, 15, 15, 15, 15)
+
+    stack.alerts.fault = late
+    stack.look()
+    assert {one[1]: one[3] for one in stack.true()}[wrong] == "superseded"
+    assert {one for one in stack.true() if one[3] != "superseded"} == stack.expected()
+    assert len(stack.topic.messages) == len(stack.expected())
+
+
+def test_what_cannot_be_verified_is_not_sent_and_found_by_the_next_look() -> None:
+    stack = Quiet()
+    stack.store_all("AAPL", wave(17))
+
+    def fails(operation: str, _: dict[str, Any]) -> Exception | None:
+        return refused(THROTTLED) if operation == "query" and stack.alerts.writes else None
+
+    stack.table.fault = fails
+    assert "AAPL" in next(iter(stack.look().handed_back.values()))
+    assert {one[3] for one in stack.true()} == {"superseded"}
+    stack.table.fault = lambda *_: None
+    stack.look()
+    assert stack.true() == stack.expected()
+    assert len(stack.topic.messages) == len(stack.expected())
+
+
+def test_a_signal_that_an_event_has_turned_around_is_left_to_it() -> None:
+    stack = Quiet()
+    stack.store_all("AAPL", wave(14))  # down at 6... up at 12
+    found = {one[1]: one[2] for one in stack.expected()}
+    last = max(found)
+
+    def turned(operation: str, request: dict[str, Any]) -> None:
+        if operation == "update_item" and request["Key"]["id"]["S"] == last:
+            stack.alerts.fault = lambda *_: None
+            other = {"golden": "death", "death": "golden"}[found[last]]
+            stack.alerts.items["AAPL", last] = {
+                **request["Key"], "kind": {"S": other}, "status": {"S": "sent"},
+            }  # fmt: skip
+
+    stack.alerts.fault = turned
+    assert stack.look().settled["known"] == 1
+    assert stack.alerts.items["AAPL", last]["status"]["S"] == "sent"
+    assert stack.alerts.items["AAPL", last]["kind"]["S"] != found[last]
+
+
+def test_where_time_ran_out_the_next_look_begins() -> None:
+    stack = Quiet()
+    symbols = [f"S{number}" for number in range(6)]
+    for symbol in symbols:
+        stack.store_all(symbol, wave(17))
+    asked: list[None] = []
+
+    def left() -> float:
+        asked.append(None)
+        return 50.0 - len(asked)
+
+    for _ in range(9):
+        asked.clear()
+        stack.look(*symbols, left=left)
+    assert {one[0] for one in stack.true()} == set(symbols)
+    assert stack.true() == stack.expected()
+
+
+def test_more_rows_than_are_read_at_once_are_judged_in_slices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(readings, "MOST_ROWS", 500)
+    monkeypatch.setattr(analysis, "SLICE_ROWS", 100)
+    stack = Quiet()
+    ticks = [
+        Reading(moment_text(stack.clock.moment - timedelta(seconds=3 * n)), price * 10**6)
+        for n in range(700, 0, -1)
+        for price in [10 + n // 60 % 2]
+    ]
+    stack.store_all("AAPL", ticks)
+    outcome = stack.look(seconds=86_400)
+    assert (outcome.unjudged, outcome.records) == ({}, 700)
+    assert stack.true() == stack.expected()
+    assert len(stack.true()) == 10
 
 
 def test_a_row_that_is_being_written_is_not_judged_across() -> None:

@@ -9,6 +9,7 @@ import typer
 from stockpipe.cli import subscriptions, ui
 from stockpipe.cli.choices import Kind, Status
 from stockpipe.cli.context import connect, edge_of, symbols_of
+from stockpipe.errors import UsageError
 
 group = typer.Typer(help="What fired, and who is told.", rich_markup_mode=None)
 
@@ -31,6 +32,11 @@ def default(
     """What fired (the same as `alerts history`), and who is told."""
     if ctx.invoked_subcommand is None:
         history(ctx, since=since, json=json)
+    elif since or json:
+        raise UsageError(
+            f"{'--since' if since else '--json'} belongs behind {ctx.invoked_subcommand}.",
+            hint=f"{ui.program()} alerts {ctx.invoked_subcommand} --help",
+        )
 
 
 @group.command(epilog="stockpipe alerts history --json; stockpipe alerts history AAPL --since 1d")

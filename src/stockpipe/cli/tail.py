@@ -87,7 +87,7 @@ class _NewAlerts:
         self._aws = aws
         self._symbols: set[str] = set()
         self._floor: str | None = None
-        self._told: set[tuple[str, str, str]] = set()
+        self._told: set[tuple[str, str, str, str]] = set()
 
     def since(self, rows: list[Record]) -> list[Record]:
         """Alerts not told yet; an alert comes a moment after its reading, so ask at each look."""
@@ -105,8 +105,9 @@ class _NewAlerts:
         return fresh
 
     @staticmethod
-    def _key(alert: Record) -> tuple[str, str, str]:
-        return alert["symbol"], alert["timestamp"], alert["rule"]
+    def _key(alert: Record) -> tuple[str, str, str, str]:
+        """With its kind: a late reading may have turned the signal around."""
+        return alert["symbol"], alert["timestamp"], alert["rule"], alert["kind"]
 
 
 class _Printer:

@@ -61,10 +61,10 @@ def text(alert: Alert) -> str:
 def short(alert: Alert) -> str:
     """An SMS: the headline, price and time in at most 140 characters of plain ASCII."""
     signal = alert.signal
-    price, when = price_text(signal.price), f"{_local(signal):%d %b %H:%M}"
     line = headline(alert).partition("! ")[0].removesuffix(".")
-    shown = "" if price and price in line else f" at {price}"
-    return f"{line}{shown}, {when}. {alert.rule}"[:140]
+    if signal.kind in (GOLDEN, DEATH):  # the others' headlines have the price
+        line += f" at {price_text(signal.price)}"
+    return f"{line}, {_local(signal):%d %b %H:%M}. {alert.rule}"[:140]
 
 
 def document(alert: Alert) -> str:
@@ -106,7 +106,7 @@ def by_protocol(alert: Alert) -> str:
 def _signed(signal: Signal) -> str:
     """``+5.26 %``, empty without a previous close."""
     change = signal.reading.change_percent
-    return "" if change is None else f"{float(change):+.2f} %"
+    return "" if change is None else f"{round(float(change), 2) + 0.0:+.2f} %"
 
 
 def _averages(signal: Signal) -> list[str]:

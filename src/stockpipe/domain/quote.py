@@ -186,9 +186,12 @@ def quote_json(quote: Quote, *, seq: str | None = None) -> str:
     )
 
 
-def parse_symbol(text: str) -> str:
-    """Upper-cased symbol; raises :class:`InvalidQuote` with the rule."""
-    if not _SYMBOL.fullmatch(text):
+def parse_symbol(text: object) -> str:
+    """Upper-cased symbol; raises :class:`InvalidQuote` with the rule.
+
+    JSON and TOML bring numbers too: 7203 without quotes is not the symbol 7203.
+    """
+    if not isinstance(text, str) or not _SYMBOL.fullmatch(text):
         raise InvalidQuote("symbol", f"must be {SYMBOL_RULE}, got {shown(text)}")
     return text.upper()
 

@@ -43,4 +43,4 @@ def look_back_of(event: Mapping[str, Any]) -> LookBack | None:
         raise ValueError(f"look_back_s: must be a number of seconds, got {seconds!r}")
     if not 0 < seconds <= MOST_LOOK_BACK_S:
         raise ValueError(f"look_back_s: must lie above 0 and up to {MOST_LOOK_BACK_S}")
-    return LookBack(tuple(dict.fromkeys(parse_symbol(str(one)) for one in symbols)), seconds)
+    return LookBack(tuple(dict.fromkeys(parse_symbol(one) for one in symbols)), seconds)

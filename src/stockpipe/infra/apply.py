@@ -90,7 +90,8 @@ def is_eventual(error: Exception) -> bool:
 
 
 def apply(plan: Plan, on_step: Callable[[Step], None], *, allow_replace: bool = False) -> None:
-    """Carry out the plan; ``on_step`` is called from this thread, as things happen.
+    """Carry out the plan; ``on_step`` is called from one thread, not
+    the caller's, as things happen.
 
     Dependents of a failed resource are left alone, everything else is still done; then
     :class:`ProvisionError` names what failed. Nothing at all is done where data would be lost
@@ -233,7 +234,7 @@ class _Run:
                 base_s=0.2,
                 on_wait=lambda error: watch.get().waiting(str(error)),
             )
-        except BaseException as error:  # noqa: BLE001 - told, or raised, by the main thread
+        except BaseException as error:  # noqa: BLE001 - told, or raised, by the walk
             self._heard.put(_End(current, error))
         else:
             self._heard.put(_End(current, None))

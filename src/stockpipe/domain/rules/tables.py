@@ -85,7 +85,7 @@ def _price(table: Mapping[str, Any], common: dict[str, Any]) -> PriceRule:
         raise InvalidRule("above, below: exactly one must be there")
     side = sides[0]
     try:
-        level = to_micro(_decimal(table[side], side), side)
+        level = to_micro(_places(_decimal(table[side], side), side), side)
     except InvalidQuote as error:
         raise InvalidRule(str(error)) from None
     return PriceRule(level=level, above=side == "above", **common)
@@ -95,7 +95,7 @@ def _symbols(value: Any) -> frozenset[str]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise InvalidRule("symbols: must be a list of symbols")
     try:
-        return frozenset(parse_symbol(str(symbol)) for symbol in value)
+        return frozenset(parse_symbol(symbol) for symbol in value)
     except InvalidQuote as error:
         raise InvalidRule(f"symbols: {error.rule}") from None
 
@@ -103,8 +103,15 @@ def _symbols(value: Any) -> frozenset[str]:
 def _number(table: Mapping[str, Any], key: str, default: int | str, *, most: int) -> Decimal:
     """Above 0, at most ``most``, of at most 6 places."""
     number = _decimal(table.get(key, default), key)
-    if not 0 < number <= most or number != round(number, 6):
-        raise InvalidRule(f"{key}: must lie above 0 and up to {most}, with 6 places, got {number}")
+    if not 0 < number <= most:
+        raise InvalidRule(f"{key}: must lie above 0 and up to {most}, got {number}")
+    return _places(number, key)
+
+
+def _places(number: Decimal, key: str) -> Decimal:
+    """As many as prices have: rounding would judge by another number than the one that is set."""
+    if number != round(number, 6):
+        raise InvalidRule(f"{key}: must have at most 6 places, got {number}")
     return number
 
 
