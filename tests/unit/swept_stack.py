@@ -56,7 +56,8 @@ def alert_aged(symbol: str, age_s: float) -> Alert:
 class Stack:
     """An alerts table, its topic, and a function that may crash."""
 
-    def __init__(self, max_age_s: float | None = HOUR_S) -> None:
+    def __init__(self, max_age_s: float | None = HOUR_S, known_after_s: float = 0.0) -> None:
+        self.known_after_s = known_after_s
         self.clock, self.alerts, self.topic = Now(), Table("symbol", "id"), Topic()
         self.max_age_s = max_age_s
         self.book = AlertBook(
@@ -76,6 +77,7 @@ class Stack:
             self.book,
             table="alerts",
             max_age_s=self.max_age_s,
+            known_after_s=self.known_after_s,
             clock=self.clock,
         )
 

@@ -24,6 +24,9 @@ def alert(kind: str, **values: Any) -> Alert:
     return Alert("AAPL", "the-rule", Signal(reading, kind, **values))
 
 
+HONG_KONG = Alert(
+    "9988.HK", "the-rule", Signal(Reading("2022-03-14T13:57:00.000Z", 88 * UNIT), GOLDEN)
+)
 CROSS = alert(GOLDEN, sma_fast=151_750_001, sma_slow=151_650_001)
 
 
@@ -58,6 +61,13 @@ def test_the_mail_says_all_that_one_needs_to_judge_it() -> None:
     assert messages.subject(CROSS) == "Stock Alert: AAPL"
 
 
+def test_a_change_too_small_for_two_places_is_none() -> None:
+    for price in (999_999_999, 1_000_000_001):
+        reading = Reading("2022-03-14T13:57:00.000Z", price, 1_000_000_000)
+        change = "Change: +0.00 % against the previous close"
+        assert change in messages.text(Alert("AAPL", "r", Signal(reading, MOVE)))
+
+
 def test_what_is_not_known_is_not_in_the_mail() -> None:
     reading = Reading("2022-03-14T13:57:00.000Z", 152_110_001)
     mail = messages.text(Alert("AAPL", "r", Signal(reading, GOLDEN)))
@@ -73,6 +83,7 @@ def test_what_is_not_known_is_not_in_the_mail() -> None:
         (CROSS, f"AAPL is in an Uptrend at {PRICED}, {WHEN}"),
         (alert(MOVE), f"AAPL has moved +5.27 % since the previous close, to {PRICED}, {WHEN}"),
         (alert(PRICE, level=150 * UNIT), f"AAPL is above 150, at {PRICED}, {WHEN}"),
+        (HONG_KONG, "9988.HK is in an Uptrend at 88, 14 Mar 13:57. the-rule"),
     ],
 )  # fmt: skip
 def test_a_phone_gets_one_line(one: Alert, text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from stores import THROTTLED, refused
 from swept_stack import (
@@ -13,6 +15,9 @@ from swept_stack import (
     having,
 )
 
+from stockpipe.domain.alerts import Alert
+from stockpipe.domain.rules.bars import LONGEST_BREAK_S
+from stockpipe.domain.signals import GOLDEN, MOVE, Reading, Signal
 from stockpipe.functions.alert_table import LEASE_S
 from stockpipe.functions.sweep import OUT_OF_TIME, Swept
 
@@ -67,6 +72,30 @@ def test_a_later_sweep_finds_whatever_was_claimed_within_a_day(stack: Stack) -> 
     stack.clock.sleep(DAY_S)
 
     assert stack.sweep().settled == {"muted": 1}
+
+
+def test_a_later_sweep_finds_an_alert_of_the_day_before_at_the_exchange(stack: Stack) -> None:
+    """03:59 UTC is the evening before in New York, and the id begins with that day alone."""
+    stack.sweep()
+    stack.clock.moment = datetime(2022, 3, 15, 4, 0, tzinfo=UTC)
+    moved = Signal(Reading("2022-03-15T03:59:00.000Z", 10**6, 10**5, utc_offset_s=-14_400), MOVE)
+    one = Alert("ES=F", "move-5", moved)
+    assert one.id == "2022-03-14#move-5"
+    stack.crash(one)
+    stack.lease_ends()
+
+    assert stack.sweep().settled == {"sent": 1}
+
+
+def test_a_later_sweep_finds_the_bar_of_friday_that_monday_completed() -> None:
+    stack = Stack(known_after_s=LONGEST_BREAK_S)
+    stack.sweep()
+    friday, monday = "2022-03-11T21:00:00.000Z", "2022-03-14T19:58:00.000Z"
+    signal = Signal(Reading(friday, 10**6), GOLDEN, known_at=monday)
+    stack.crash(Alert("AAPL", "crossover-5-20-1d", signal))
+    stack.lease_ends()
+
+    assert stack.sweep().settled == {"sent": 1}
 
 
 def test_where_alerts_of_any_age_are_sent_a_later_sweep_finds_one_of_any_age() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from stores import THROTTLED, refused
 from trend_stack import RULE, Stack, at, series, wave
 
-from stockpipe.domain.rules import CrossoverRule
+from stockpipe.domain.rules import CrossoverRule, MoveRule
 from stockpipe.domain.signals import Reading
+from stockpipe.functions import readings
 from stockpipe.functions.analysis import SETTLE_S, Change
 from stockpipe.functions.trend import changes
 
@@ -120,6 +121,49 @@ def test_a_gap_known_for_long_holds_no_new_row_up() -> None:
     stack.judge([stack.store("AAPL", Reading(at(22), 10**7))])
     stack.clock.moment += timedelta(seconds=SETTLE_S + 1)
     assert stack.judge([stack.store("AAPL", Reading(at(23), 10**7))]).failed is None
+
+
+def kept(stack: Stack, days: float, timestamp: str) -> None:
+    """The row expires so long after its quote."""
+    item = stack.table.items["AAPL", timestamp]
+    at_s = datetime.fromisoformat(timestamp).timestamp() + days * 86_400
+    item["expires_at"] = {"N": f"{at_s:.0f}"}
+
+
+def test_a_predecessor_that_has_expired_is_not_waited_for() -> None:
+    stack = Stack()
+    rows = wave(8)
+    for place, reading in enumerate(rows):
+        stack.store("AAPL", reading, after=at(place - 1))
+        kept(stack, 1, reading.timestamp)
+    stack.clock.moment = datetime.fromisoformat(at(0)) + timedelta(days=1)
+    new = stack.store("AAPL", Reading(at(8), 10**7), after=at(7))
+    assert stack.judge([new]).failed is None  # the one before the first is gone for good
+    for place in range(3):
+        del stack.table.items["AAPL", at(place)]
+    stack.clock.moment += timedelta(minutes=2)
+    assert stack.judge([new]).failed is None
+
+
+def test_a_predecessor_that_has_not_expired_is_waited_for() -> None:
+    stack = Stack()
+    new = stack.store("AAPL", wave(2)[1], after=at(0))
+    kept(stack, 1, at(1))
+    assert stack.judge([new]).failed == new.seq
+
+
+def test_a_rule_that_would_need_too_many_rows_is_named_and_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(readings, "MOST_ROWS", 200)
+    stack = Stack(CrossoverRule(2, 4, bar_s=86_400), MoveRule())
+    for minute in range(900):
+        stack.store("AAPL", Reading(at(minute), 10**8, 10**8))
+    outcome = stack.judge([stack.store("AAPL", Reading(at(900), 11 * 10**7, 10**8))])
+    assert list(outcome.unjudged) == ["AAPL crossover-2-4-1d"]
+    assert "200 rows are not enough" in outcome.unjudged["AAPL crossover-2-4-1d"]
+    assert outcome.failed is None
+    assert {one[2:] for one in stack.true()} == {("move", "sent")}
 
 
 def test_a_lagging_function_does_not_judge_across_a_gap_behind_its_batch() -> None:

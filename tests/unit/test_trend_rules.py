@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -143,3 +144,24 @@ def test_a_late_row_that_ends_a_bar_otherwise_supersedes_what_its_old_end_told()
     assert {one[3] for one in stack.true()} == {"sent"}
     stack.judge([stack.store("AAPL", Reading(at(4), 101 * 10**6, 10**8))])
     assert {one[3] for one in stack.true()} == {"superseded"}
+
+
+SESSIONS = ("2022-03-16", "2022-03-17", "2022-03-18", "2022-03-21", "2022-03-22", "2022-03-23")
+
+
+@pytest.mark.parametrize(("late_s", "status"), [(60, "sent"), (3601, "muted")])
+def test_the_age_of_a_bar_counts_from_the_reading_that_completes_it(
+    late_s: float, status: str
+) -> None:
+    """The close of Friday is known as the bar's last one on Monday: 65 hours later."""
+    stack = Stack(CrossoverRule(1, 2, bar_s=86_400), max_age_s=3600)
+    for day, price in zip(SESSIONS, (10, 12, 9, 13, 8, 14), strict=True):
+        for time in ("14:30:00", "20:00:00"):
+            reading = Reading(f"{day}T{time}.000Z", price * 10**6)
+            stack.clock.moment = datetime.fromisoformat(reading.timestamp)
+            stack.clock.moment += timedelta(seconds=late_s)
+            stack.judge([stack.store("AAPL", reading)])
+    told = {one[1][:10]: one[2:] for one in stack.true()}
+    assert told["2022-03-18"] == ("death", status)
+    assert told["2022-03-21"] == ("golden", status)
+    assert stack.true() == stack.expected(status)
