@@ -69,6 +69,8 @@ def fed(cli: Cli) -> Cli:
         (["query"], "--list"),
         (["query", "sample", "--format", "xml"], "table, json, csv, markdown"),
         (["query", "sample", "-p", "symbol=';DROP TABLE x"], "symbol"),
+        (["alerts", "--since", "1h", "history"], "--since belongs behind history"),
+        (["alerts", "--json", "subscribers"], "--json belongs behind subscribers"),
         (["stream", "--source", "bloomberg"], "yahoo-stream"),
         (["stream", "--source", "replay:sample", "--speed", "warp"], "60x"),
         (["stream", "AA PL", "--source", "replay:sample"], "1 to 20"),

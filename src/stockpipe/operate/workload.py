@@ -42,7 +42,7 @@ TRADING_DAYS = Decimal(21)
 MOVE_RATE, PRICE_RATE = Decimal("0.03"), Decimal("0.05")
 """Assumed: alerts a trading day and symbol. Real prices of single stocks moved more than 5 % on 2
 to 5 % of the days (docs/signals.md)."""
-SPIKE_RATE = Decimal("0.006")
+SPIKE_RATE = Decimal("0.0025")
 """A reading, as in real minutes (docs/signals.md)."""
 
 PROCESS_METRICS, TREND_METRICS, SWEEP_METRICS = 5, 3, 1
