@@ -221,7 +221,7 @@ def test_a_symbol_that_cannot_be_read_is_named_and_stops_no_other() -> None:
         if request["ExpressionAttributeValues"][":symbol"]["S"] == "AAPL"
         else None
     )
-    assert stack.look("AAPL", "TSLA").unjudged == {"AAPL": THROTTLED}
+    assert stack.look("AAPL", "TSLA").unread == {"AAPL": THROTTLED}
     assert {one[0] for one in stack.true()} == {"TSLA"}
 
 
@@ -235,7 +235,7 @@ def test_a_table_that_does_not_answer_as_it_should_is_an_error() -> None:
 def test_out_of_time_it_says_so() -> None:
     stack = Quiet()
     stack.store_all("AAPL", wave(30))
-    assert stack.look(left=lambda: 0.0).unjudged == {"AAPL": "out of time"}
+    assert stack.look(left=lambda: 0.0).unread == {"AAPL": "out of time"}
     assert stack.table.calls == []
 
 

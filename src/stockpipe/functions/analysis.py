@@ -57,7 +57,10 @@ class Outcome:
     """Why, by sequence number."""
 
     unjudged: dict[str, str] = field(default_factory=dict)
-    """Why, by symbol, or symbol and rule: no delivery of the same rows would change that."""
+    """Why, by symbol and rule: no delivery of the same rows would change that."""
+
+    unread: dict[str, str] = field(default_factory=dict)
+    """Why, by symbol: of a look back, and the next one may get there."""
 
     @property
     def failed(self) -> str | None:
@@ -122,7 +125,7 @@ class TrendAnalysis:
 
         That finds what no event told of: of a mapping that was disabled, or a record past its age.
         It supersedes nothing: where old rows have expired, what they once made true looks wrong.
-        A symbol that cannot be read now, or for which no time is left, is ``unjudged``; where time
+        A symbol that cannot be read now, or for which no time is left, is ``unread``; where time
         ran out the next look begins.
         """
         outcome = Outcome()
@@ -133,14 +136,14 @@ class TrendAnalysis:
         for symbol in (*symbols[first:], *symbols[:first]):
             if left() <= 0:
                 self._next = self._next or symbol
-                outcome.unjudged[symbol] = OUT_OF_TIME
+                outcome.unread[symbol] = OUT_OF_TIME
                 continue
             try:
                 timestamps = self._readings.timestamps_since(symbol, since)
             except Exception as error:
                 if not is_transient(error):
                     raise
-                outcome.unjudged[symbol] = error_code(error)
+                outcome.unread[symbol] = error_code(error)
                 continue
             for start in range(0, len(timestamps), SLICE_ROWS):
                 rows = [

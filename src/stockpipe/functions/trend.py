@@ -72,7 +72,7 @@ def look_back_summary(outcome: Outcome, clock: Clock) -> str:
         os.environ["STACK"],
         "trend",
         {"signals": len(outcome.alerts), **_unjudged(outcome)},
-        {**_decided(outcome), "looked_back_at": outcome.records},
+        {**_decided(outcome), "unread": outcome.unread, "looked_back_at": outcome.records},
         clock=clock,
     )
 
