@@ -187,6 +187,16 @@ def test_after_a_kill_positions_and_buckets_go_back_and_what_was_written_stays(h
     assert numbers(changes(again, "written"))[-1] > numbers_now[-1]
 
 
+def test_a_start_keeps_the_directories_that_other_commands_may_be_making(home: Path) -> None:
+    daemon.stop(home)
+    directory = os.open(Places(home).checkpoints, os.O_RDONLY)
+    try:
+        daemon.ensure_running(home)
+        assert os.fstat(directory).st_nlink > 0  # else it was removed and made anew
+    finally:
+        os.close(directory)
+
+
 def test_what_is_made_survives_a_kill_once_it_was_saved(home: Path) -> None:
     for name in ("first-1", "second-2"):
         bucket(daemon.ensure_running(home), name)

@@ -90,6 +90,7 @@ def ensure_running(home: Path) -> Endpoint:
         return found
     check_installed()
     places.make()
+    _reap()
     child: subprocess.Popen[bytes] | None = None
     offset = 0
 
@@ -265,9 +266,14 @@ def _server_pid(places: Places) -> int | None:
 
 
 def _is_gone(places: Places) -> bool:
+    _reap()
+    return not is_locked(places.lock)
+
+
+def _reap() -> None:
+    """A child that ended stays in the table of processes until it is asked about."""
     for pid in [pid for pid, child in _children.items() if child.poll() is not None]:
         del _children[pid]
-    return not is_locked(places.lock)
 
 
 def _kill(places: Places, pid: int) -> None:

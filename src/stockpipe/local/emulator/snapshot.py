@@ -101,8 +101,10 @@ class Snapshots:
         return {tuple(key.split("\0", 1)) for key in keys}
 
     def _restore_positions(self, positions: Mapping[str, bytes]) -> None:
-        shutil.rmtree(self._places.checkpoints)
-        self._places.checkpoints.mkdir(mode=0o700)
+        # What is in it goes, not the directory: a command that wants to start a server as well may
+        # be making it.
+        for left in self._places.checkpoints.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         for name, content in positions.items():
             path = self._places.checkpoints / name
             path.parent.mkdir(parents=True, exist_ok=True)
