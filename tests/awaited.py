@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def until(
-    look: Callable[[], T], *, within_s: float = 20.0, every_s: float = 0.02, what: str = ""
+    look: Callable[[], T], *, within_s: float = 20.0, every_s: float = 0.05, what: str = ""
 ) -> T:
     """What ``look`` returns once it is true; fails the test after ``within_s`` seconds.
 

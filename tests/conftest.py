@@ -15,10 +15,13 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "market-data
 """Recorded bars and expectations; absent in an ordinary clone, where tests that use them skip."""
 
 
-# A shell without job control starts what is in the background deaf to Ctrl-C, and so are its
-# children: those that the tests interrupt would never end.
+# A shell without job control starts what is in the background deaf to Ctrl-C, and nohup to the end
+# of the terminal. Children inherit that, unless there is a handler: those that the tests interrupt
+# would never end.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import signal
-import time
 import uuid
 import weakref
 import zipfile
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 import boto3
 from botocore.config import Config
 
+from awaited import until
 from stockpipe.aws import Endpoint
 from stockpipe.local import daemon, processes
 from stockpipe.local.home import Places, ServerRecord
@@ -25,15 +25,6 @@ from stockpipe.local.home import Places, ServerRecord
 T = TypeVar("T")
 REGION = "us-east-2"
 _clients: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-def until(look: Callable[[], T], *, within_s: float = 20.0, every_s: float = 0.02) -> T:
-    """What ``look`` returns once it is true; fails the test after ``within_s`` seconds."""
-    deadline = time.monotonic() + within_s
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"still {found!r} after {within_s} s"
-        time.sleep(every_s)
-    return found
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -25,6 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import awaited
 from stockpipe.aws import Endpoint
 from stockpipe.local.event_sources.runner import EventSourceRunner, connector, install
 
@@ -75,15 +75,8 @@ def free_port() -> int:
 
 
 def until(what: str, ready: Callable[[], T], *, within_s: float = 30.0) -> T:
-    """Poll ``ready`` until it returns something true; fails with ``what`` after ``within_s``."""
-    deadline = time.monotonic() + within_s
-    while True:
-        answer = ready()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within_s:.0f} s: {what}; last: {answer!r}")
-        time.sleep(0.1)
+    """What ``ready`` returns once it is true; fails with ``what`` after ``within_s`` seconds."""
+    return awaited.until(ready, within_s=within_s, every_s=0.1, what=what)
 
 
 class Cloud:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedded import until
 from event_source_cloud import free_port
 
+from awaited import until
 from stockpipe.aws import Endpoint
 
 Rule = dict[str, Any]

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedded import REGION, cleaned, client, table, until
+from embedded import REGION, cleaned, client, table
 
+from awaited import until
 from stockpipe.aws import Endpoint
 from stockpipe.local import daemon
 from stockpipe.local.contact import save

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 import recorded_calls
-from embedded import REGION, cleaned, client, until
+from embedded import REGION, cleaned, client
 from stockpipe_cli import Cli, Result
 
+from awaited import until
 from stockpipe.aws import Endpoint
 from stockpipe.domain.alerts import SENT, Alert
 from stockpipe.domain.names import Names

@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from embedded import until
 from warm_program import warm_program
 
+from awaited import until
 from stockpipe import config
 from stockpipe.aws import Aws, Endpoint
 from stockpipe.infra.apply import apply
@@ -125,7 +125,7 @@ class Cli:
         """Until both functions have seen everything that was written, and done with it."""
         # Seldom: looking takes from the functions the processor that they work on.
         for service in ("kinesis", "dynamodbstreams"):
-            until(lambda: not self._unread(service), within_s=90, every_s=0.1)  # noqa: B023
+            until(lambda: not self._unread(service), within_s=150, every_s=0.1)  # noqa: B023
 
     def _unread(self, service: str) -> bool:
         """Whether the stream, or the table's, has records behind the mapping's checkpoint."""

@@ -20,10 +20,11 @@ from alert_subscribers import (
     tell,
     told,
 )
-from embedded import cleaned, until
+from embedded import cleaned
 from stockpipe_cli import Cli
 from webhook_receiver import Answer, Receiver
 
+from awaited import until
 from stockpipe.local import daemon
 
 pytest.importorskip("ministack")

@@ -3,8 +3,7 @@
 # ruff: noqa: S608 - statements made of the tests' own texts, to see what becomes of them
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +12,7 @@ import pytest
 from athena_archive import line, one, put, query
 from athena_server import ACCOUNT, REGION, Cloud
 
+from awaited import until
 from stockpipe.aws import Aws
 from stockpipe.errors import LocalCloudError, NotProvisioned, QueryFailed
 from stockpipe.queries.athena import archive_days, run
@@ -41,13 +41,6 @@ def state(aws: Aws, execution_id: str) -> str:
     execution = aws.client("athena").get_query_execution(QueryExecutionId=execution_id)
     found: str = execution["QueryExecution"]["Status"]["State"]
     return found
-
-
-def until(look: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not look():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def long_query(cloud: Cloud, name: str) -> tuple[Aws, str]:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from embedded import cleaned, until
+from embedded import cleaned
 from stockpipe_cli import Cli
 
+from awaited import until
 from stockpipe.infra.plan import Action, plan_provision
 from stockpipe.local import daemon
 

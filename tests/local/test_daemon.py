@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from embedded import bucket, cleaned, client, kill, servers, until
+from embedded import bucket, cleaned, client, kill, servers
 
+from awaited import until
 from stockpipe.errors import LocalCloudError
 from stockpipe.local import daemon, processes
 from stockpipe.local.home import DATA_FORMAT, Lock, Places, ServerRecord, home, is_locked

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from embedded import cleaned, function, servers, until
+from embedded import cleaned, function, servers
 
+from awaited import until
 from stockpipe.aws import Endpoint
 from stockpipe.local import daemon, processes
 from stockpipe.local.home import Places

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from embedded import client, kill, table, until
+from embedded import client, kill, table
 from journal_home import (
     SHARD,
     after_a_snapshot,
@@ -22,6 +22,7 @@ from journal_home import (
     with_quotes_and_things,
 )
 
+from awaited import until
 from stockpipe.aws import Endpoint
 from stockpipe.errors import LocalCloudError
 from stockpipe.local import daemon

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
-from embedded import client, kill, servers, until
+from embedded import client, kill, servers
 from journal_home import (
     after_a_snapshot,
     entry,
@@ -22,6 +22,7 @@ from journal_home import (
     with_quotes_and_things,
 )
 
+from awaited import until
 from stockpipe.aws import Endpoint
 from stockpipe.errors import LocalCloudError
 from stockpipe.local import daemon

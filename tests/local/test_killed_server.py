@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from embedded import cleaned, servers, until
+from embedded import cleaned, servers
 from stockpipe_cli import Cli
 
+from awaited import until
 from long import LONG
 from real_bars import real_bars
 from stockpipe.domain.quote import Quote

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from embedded import until
 from metrics_cloud import MINUTE_S, Cloud, metered, of_function
 from stockpipe_cli import Cli
 
+from awaited import until
 from stockpipe.local import daemon
 from stockpipe.local.emulator import alarms
 from stockpipe.local.home import Places

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from embedded import bucket, table, until
+from embedded import bucket, table
 from metrics_cloud import Cloud, metered, period
+
+from awaited import until
 
 pytest.importorskip("ministack")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from botocore.exceptions import ClientError
-from embedded import REGION, function, inbox, until
+from embedded import REGION, function, inbox
 from monitoring_cloud import (
     ECHO,
     FUNCTION,
@@ -25,6 +25,7 @@ from monitoring_cloud import (
 from resource_world import refused
 from stock_emulator import flaws
 
+from awaited import until
 from stockpipe.domain.sweep_event import EVENT
 from stockpipe.infra.plan import difference
 from stockpipe.infra.resource import tag_list

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from embedded import until
 from outbox_messages import SAMPLE, ids, numbered
 
+from awaited import until
 from stockpipe.local.outbox import Outbox
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
-from embedded import cleaned, until
+from embedded import cleaned
 from function_proxy import FunctionProxy
 from stockpipe_cli import Cli
 
+from awaited import until
 from long import LONG
 from stockpipe.domain.alerts import SENT, SUPERSEDED
 from stockpipe.domain.quote import Quote

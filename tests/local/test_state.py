@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from embedded import REGION, bucket, cleaned, client, function, kill, servers, table, until
+from embedded import REGION, bucket, cleaned, client, function, kill, servers, table
 
+from awaited import until
 from stockpipe.aws import Endpoint
 from stockpipe.errors import LocalCloudError
 from stockpipe.local import daemon

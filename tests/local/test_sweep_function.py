@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedded import cleaned, client, inbox, until
+from embedded import cleaned, client, inbox
 
+from awaited import until
 from stockpipe.aws import Endpoint
 from stockpipe.domain.exact import moment_text
 from stockpipe.domain.rules import DEFAULT_RULES

@@ -11,10 +11,11 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
-from embedded import cleaned, client, kill, until
+from embedded import cleaned, client, kill
 from stock_emulator import flaws
 from webhook_receiver import Answer, Receiver
 
+from awaited import until
 from stockpipe.aws import Endpoint
 from stockpipe.local import daemon
 from stockpipe.local.home import Places

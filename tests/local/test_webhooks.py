@@ -14,9 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from embedded import until
 from webhook_receiver import Answer, Receiver
 
+from awaited import until
 from stockpipe.local.webhooks import (
     LINE_LENGTH,
     STOPPED,

@@ -30,6 +30,22 @@ def test_a_throttled_mark_is_tried_on_the_spot() -> None:
     assert len(stack.topic.messages) == len(stack.expected())
 
 
+def test_a_throttled_release_is_tried_on_the_spot_too() -> None:
+    stack = Stack()
+    batch = [stack.store("AAPL", reading) for reading in wave(20)]
+    throttled = iter([True, True, False])
+    stack.topic.fault = lambda *_: refused(THROTTLED)
+    stack.alerts.fault = lambda _, request: (
+        refused(THROTTLED)
+        if "#lease_until = :over" in request.get("UpdateExpression", "") and next(throttled, False)
+        else None
+    )
+    assert stack.judge(batch).failed == batch[0].seq
+    stack.topic.fault = lambda *_: None
+    assert stack.judge(batch).failed is None  # else the lease would be waited for
+    assert len(stack.topic.messages) == len(stack.expected())
+
+
 def test_a_publish_without_an_answer_keeps_its_lease() -> None:
     stack = Stack()
     batch = [stack.store("AAPL", reading) for reading in wave(20)]

@@ -133,7 +133,8 @@ class AlertBook:
         if not sent_at:  # else it is true again after having been superseded
             self._publish(alert)
             sent_at = moment_text(self._clock.now())
-        self._mark_sent(alert, sent_at)
+        marked_at = sent_at
+        self._insist(lambda: self._table.mark_sent(alert, marked_at))
         return SENT
 
     def standing(self, symbol: str, rule: str, first: str, last: str) -> list[Standing]:
@@ -174,14 +175,11 @@ class AlertBook:
                 },
             )
         except ClientError:
-            self._table.release(alert)  # an answer that says no; without one it may have gone out
+            # An answer that says no; without one it may have gone out.
+            self._insist(lambda: self._table.release(alert))
             raise
 
-    def _mark_sent(self, alert: Alert, sent_at: str) -> None:
-        """Tried on the spot: giving up here would publish the alert again after the lease."""
-        retry(
-            lambda: self._table.mark_sent(alert, sent_at),
-            transient=is_transient,
-            budget_s=MARK_BUDGET_S,
-            clock=self._clock,
-        )
+    def _insist(self, write: Callable[[], None]) -> None:
+        """Tried again on the spot: what is not released waits for its lease to end, and what is
+        not marked is published again after it."""
+        retry(write, transient=is_transient, budget_s=MARK_BUDGET_S, clock=self._clock)
