@@ -131,7 +131,8 @@ def test_a_webhook_that_refuses_the_invitation_is_confirmed_all_the_same(
 def test_who_is_pending_is_shown_with_what_to_do_and_is_asked_again(
     cli: Cli, receiver: Receiver
 ) -> None:
-    cli("alerts", "subscribe", "--webhook", receiver.url, "--symbol", "AAPL")
+    told = cli("alerts", "subscribe", "--webhook", receiver.url, "--symbol", "AAPL")
+    assert f"--webhook {receiver.url} --symbol AAPL --confirm" in told.err
     shown = cli("alerts", "subscribers")
     [line] = [line for line in shown.out.splitlines() if receiver.url in line]
     assert "pending" in line

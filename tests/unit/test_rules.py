@@ -350,6 +350,7 @@ def test_a_rule_reads_back_from_its_table(rule: Rule, options: dict[str, Any]) -
         ({"kind": "move", "percent": "0.0000001"}, "percent: must have at most 6 places"),
         ({"kind": "price", "above": "200.12345678"}, "above: must have at most 6 places"),
         ({"kind": "move", "symbols": [7203]}, "symbols: must be"),
+        ({"kind": "move", "symbols": []}, "symbols: must name some"),
         ({"kind": "spike", "sigmas": 101}, "sigmas: must lie above 0 and up to 100"),
         ({"kind": "price"}, "above, below: exactly one must be there"),
         ({"kind": "price", "above": 1, "below": 2}, "above, below: exactly one must be there"),

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stockpipe.domain.rules import PriceRule
 from stockpipe.domain.signals import KINDS
 from stockpipe.errors import UsageError
 from stockpipe.infra.resources.sns import asked_tag, comparable
-from stockpipe.operate.alerts import TEST_MARK, TEST_NOTE, marked, sample
+from stockpipe.operate.alerts import TEST_MARK, TEST_NOTE, beyond, marked, sample
 from stockpipe.operate.filters import COMBINATIONS, Filter
 from stockpipe.operate.invitations import webhook
 from stockpipe.operate.queues import sender
@@ -159,3 +160,11 @@ def test_a_test_alert_has_every_real_form_and_says_first_that_it_is_a_test(kind:
         assert (document["symbol"], document["kind"], document["test"]) == ("AAPL", kind, True)
         assert document["subject"] == "TEST: Stock Alert: AAPL"
         assert document["text"] == forms["default"]
+
+
+@pytest.mark.parametrize(("above", "words"), [(True, "is above 300, at 303"), (False, "is below")])
+def test_a_test_of_a_level_is_beyond_the_level_of_the_rule(above: bool, words: str) -> None:
+    rule = PriceRule(level=300_000_000, above=above)
+    alert = beyond(sample("AAPL", "price", rule.name, NOW), rule)
+    assert words in marked(alert)
+    assert alert.signal.level == rule.level

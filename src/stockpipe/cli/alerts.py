@@ -14,7 +14,8 @@ from stockpipe.errors import UsageError
 group = typer.Typer(help="What fired, and who is told.", rich_markup_mode=None)
 
 COLUMNS = (
-    "timestamp", "symbol", "rule", "kind", "price", "change", "sma_fast", "sma_slow", "status",
+    "timestamp", "symbol", "rule", "kind", "price", "change", "sma_fast", "sma_slow", "level",
+    "sigmas", "status",
 )  # fmt: skip
 
 
@@ -69,15 +70,21 @@ def history(
         for alert in found:
             percent = alert["change_percent"]
             alert["change"] = None if percent is None else f"{percent:+.2f} %"
+        columns = [one for one in COLUMNS if any(alert[one] is not None for alert in found)]
         ui.table(
-            COLUMNS,
-            ([alert[column] for column in COLUMNS] for alert in found),
-            right=("price", "change", "sma_fast", "sma_slow"),
+            columns,
+            ([alert[column] for column in columns] for alert in found),
+            right=("price", "change", "sma_fast", "sma_slow", "level", "sigmas"),
             styles=[
                 {"golden": ui.GOLDEN, "death": ui.DEATH}.get(alert["kind"], ui.ANOMALY)
                 for alert in found
             ],
         )
+        if muted := sum(alert["status"] == "muted" for alert in found):
+            ui.note(
+                f"{muted:,} muted: recorded and not sent, as their quotes were older than "
+                "notify_max_age, or within a cooldown."
+            )
     if not found:
         what = "such alerts" if symbols or symbol or since or kind or status else "alerts"
         ui.note(f"No {what} in {session.place}.", "yellow")
@@ -92,19 +99,23 @@ def rehearsal(
     kind: Annotated[Kind, typer.Option(help="The kind of alert.")] = Kind.golden,
     json: Annotated[bool, typer.Option("--json", help="One document.")] = False,
 ) -> None:
-    """Send everybody a test alert, marked as such, and say whom it reaches."""
+    """Send a test alert, marked as such, and say whom it reaches."""
     from stockpipe.domain.clock import SYSTEM_CLOCK
     from stockpipe.domain.exact import moment_text
-    from stockpipe.operate.alerts import rehearse, sample
+    from stockpipe.domain.rules import PriceRule
+    from stockpipe.operate.alerts import beyond, rehearse, sample
 
     session = connect(ctx)
     [chosen, *_] = symbols_of(session.settings, [symbol] if symbol else None, None, default=True)
     wanted = "crossover" if kind in ("golden", "death") else kind
     rules = [one for one in session.settings.rules if one.kind == wanted and one.covers(chosen)]
     now = moment_text(SYSTEM_CLOCK.now())
-    done = rehearse(
-        session.aws, sample(chosen, kind.value, rules[0].name if rules else "test", now)
-    )
+    alert = sample(chosen, kind.value, rules[0].name if rules else "test", now)
+    if not rules:
+        ui.note(f"No rule of the settings brings alerts of this kind of {chosen}.", "yellow")
+    elif isinstance(rules[0], PriceRule):
+        alert = beyond(alert, rules[0])
+    done = rehearse(session.aws, alert)
     groups = {name: getattr(done, name) for name in ("told", "filtered", "pending", "unknown")}
     if json:
         shown: dict[str, Any] = {

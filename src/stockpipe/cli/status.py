@@ -28,7 +28,9 @@ def status(
         ui.json_line(found.as_document())
     elif not found.provisioned:
         ui.note(
-            f"Nothing is provisioned in {session.place}. Next: {ui.program()} provision", "yellow"
+            f"Nothing is provisioned in {session.place}. "
+            f"Next: {ui.program()} provision{session.flags}",
+            "yellow",
         )
     else:
         ui.table(

@@ -15,6 +15,7 @@ from stockpipe.cli import ui
 from stockpipe.domain.clock import SYSTEM_CLOCK
 from stockpipe.domain.exact import price_text
 from stockpipe.domain.quote import Quote, quote_json
+from stockpipe.domain.rules.base import span
 from stockpipe.functions.faults import EXPIRED, error_code
 from stockpipe.producer.watch import Line, Watch
 
@@ -112,6 +113,14 @@ class View:
         total = f"{feed.total:,} " if feed.total else ""
         verb = "Sending" if session else "Printing"
         ui.note(f"{verb} {total}quotes from {feed.source or 'the recording'}. Ctrl-C stops.", "dim")
+        if session and not feed.live and feed.source != "synthetic":
+            age = session.settings.notify_max_age
+            if age != "off":
+                ui.note(
+                    f"Signals of quotes older than {span(int(age))} (notify_max_age) are recorded"
+                    " as muted, and not sent.",
+                    "dim",
+                )
         if session and not feed.live:
             self._advance = stack.enter_context(ui.counting("sent", feed.total))
         elif session and not self._verbose:  # else the records are what is shown

@@ -212,15 +212,18 @@ def _tell(outcome: Outcome) -> None:
     state = "" if one.confirmed else "; pending"
     style = "green" if one.confirmed else "yellow"
     ui.note(f"{one.protocol} {one.address}: {outcome.done}, told of {_told_of(one)}{state}.", style)
+    if outcome.done == "widened" and one.filter is not None and not one.filter.policy:
+        ui.note("The same call with --only tells of nothing but what it names.", "yellow")
 
 
 def _tell_what_follows(session: Session, found: list[Subscriber], *, filtered: bool) -> None:
     """What becomes of it: nobody should wait for mail that is not sent."""
     if session.aws.endpoint:
         if any(one.protocol in ("email", "sms") for one in found):
+            link = any(one.protocol == "email" for one in found)
             ui.note(
                 f"No mail and no SMS leaves this machine: read them with {ui.program()} local "
-                "outbox. On AWS each address must first click a link.",
+                f"outbox.{' On AWS each address must first click a link.' if link else ''}",
                 "yellow",
             )
     elif filtered:
@@ -241,8 +244,20 @@ def _what_to_do(one: Subscriber, session: Session) -> str:
     if one.protocol == "sqs":
         how = f"The owner of {one.address} has to confirm within 48 hours"
     elif session.aws.endpoint:
-        how += f"; for one that cannot: {ui.program()} alerts subscribe --webhook URL --confirm"
+        url = "URL" if one.address.endswith("?...") else one.address  # a query may be a secret
+        how += (
+            f"; for one that cannot: {ui.program()} alerts subscribe{session.flags} --webhook"
+            f" {url}{_options(one.filter)} --confirm"
+        )
     return f"{how}{asked}."
+
+
+def _options(chosen: Filter | None) -> str:
+    """The options that ask for this filter: without them the recipient would be told everything."""
+    if chosen is None:
+        return " (and its filters)"
+    lists = (("symbol", chosen.symbols), ("signal", chosen.signals), ("rule", chosen.rules))
+    return "".join(f" --{name} {one}" for name, values in lists for one in values)
 
 
 def _status(one: Subscriber) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from stockpipe.aws import Aws
 from stockpipe.domain import messages
 from stockpipe.domain.alerts import Alert
 from stockpipe.domain.exact import MICRO
+from stockpipe.domain.rules import PriceRule
 from stockpipe.domain.signals import DEATH, GOLDEN, MOVE, PRICE, SPIKE, Reading, Signal
 from stockpipe.errors import NotProvisioned
 from stockpipe.functions.alert_items import alert_of
@@ -157,6 +158,14 @@ def sample(symbol: str, kind: str, rule: str, timestamp: str) -> Alert:
     reading = Reading(timestamp, made_up.pop("price") * MICRO, _PREVIOUS_CLOSE)
     micro = {name: value * MICRO for name, value in made_up.items() if name != "sigmas"}
     return Alert(symbol, rule, Signal(reading, kind, **micro, sigmas=made_up.get("sigmas")))
+
+
+def beyond(alert: Alert, rule: PriceRule) -> Alert:
+    """A made-up alert with the level of a rule, and a price one percent beyond it."""
+    hundredth = max(1, rule.level // 100)
+    price = rule.level + (hundredth if rule.above else -hundredth)
+    reading = alert.signal.reading._replace(price=price, previous_close=rule.level)
+    return replace(alert, signal=replace(alert.signal, reading=reading, level=rule.level))
 
 
 def marked(alert: Alert) -> str:

@@ -41,7 +41,7 @@ def parse_rule(table: Mapping[str, Any]) -> Rule:
     if unknown := sorted(set(table) - set(known)):
         raise InvalidRule(f"{unknown[0]}: unknown key of {kind} (known: {', '.join(known)})")
     common: dict[str, Any] = {
-        "symbols": _symbols(table.get("symbols", [])),
+        "symbols": _symbols(table["symbols"]) if "symbols" in table else frozenset(),
         "bar_s": _seconds(table, "bar", most_s=86_400),
         "cooldown_s": _seconds(table, "cooldown", most_s=LONGEST_S),
     }
@@ -94,6 +94,8 @@ def _price(table: Mapping[str, Any], common: dict[str, Any]) -> PriceRule:
 def _symbols(value: Any) -> frozenset[str]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise InvalidRule("symbols: must be a list of symbols")
+    if not value:
+        raise InvalidRule("symbols: must name some; a rule without it covers all")
     try:
         return frozenset(parse_symbol(symbol) for symbol in value)
     except InvalidQuote as error:
