@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import awaited
 from stockpipe.aws import Endpoint
 from stockpipe.local.event_sources.runner import EventSourceRunner, connector, install
 
@@ -76,6 +75,9 @@ def free_port() -> int:
 
 def until(what: str, ready: Callable[[], T], *, within_s: float = 30.0) -> T:
     """What ``ready`` returns once it is true; fails with ``what`` after ``within_s`` seconds."""
+    # Not at the top: this file is also run as a program, which finds only what lies beside it.
+    import awaited
+
     return awaited.until(ready, within_s=within_s, every_s=0.1, what=what)
 
 

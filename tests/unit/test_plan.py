@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from world import NAMES, World, adopted, store, thing
+from world import AWS, NAMES, Thing, World, adopted, store, thing
 
 from stockpipe.errors import ForeignResource, ProvisionError
 from stockpipe.infra.apply import apply
-from stockpipe.infra.plan import Plan, plan_provision, plan_teardown
+from stockpipe.infra.plan import Action, Plan, plan_provision, plan_teardown
+from stockpipe.infra.resource import Live, Resource
 
 
 @pytest.fixture
@@ -171,3 +174,24 @@ def test_one_protected_thing_stops_the_whole_teardown_before_it_begins(world: Wo
     with pytest.raises(ProvisionError, match="store a: it says so"):
         plan_teardown([function, table])
     assert actions(plan_teardown([function, table], keep_data=True)) == {"b": "delete", "a": "keep"}
+
+
+@dataclass
+class MadeMeanwhile(Thing):
+    """Another provision makes it between the call that reads its tags and the one that finds it."""
+
+    reads: int = 0
+
+    def read(self) -> Live | None:
+        self.reads += 1
+        self.world.holds(self, {}, ours=self.reads > 1)
+        return super().read()
+
+
+@pytest.mark.parametrize("make", [plan_provision, plan_teardown])
+def test_what_is_made_while_it_is_read_is_not_taken_for_foreign(
+    world: World, make: Callable[[list[Resource]], Plan]
+) -> None:
+    one = MadeMeanwhile(AWS, "a", world=world, tags=dict(NAMES.tags))
+    (change,) = make([one]).changes
+    assert change.action is (Action.KEEP if make is plan_provision else Action.DELETE)

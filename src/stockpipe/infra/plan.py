@@ -144,7 +144,7 @@ def plan_provision(resources: Sequence[Resource], *, adopt: bool = False) -> Pla
     """
 
     def look(resource: Resource) -> Change | _Refused | None:
-        live = resource.read()
+        live = _seen(resource)
         if not resource.wanted:
             ours = live is not None and live.ours
             return Change(Action.DELETE, resource, reason="switched off") if ours else None
@@ -165,6 +165,13 @@ def plan_provision(resources: Sequence[Resource], *, adopt: bool = False) -> Pla
             + ("." if adopt else ", or take over what is there with --adopt."),
         )
     return Plan(tuple(one for _, one in found if isinstance(one, Change)))
+
+
+def _seen(resource: Resource) -> Live | None:
+    """What stands. Tags are read by a call of their own: what somebody else makes between the two
+    calls looks foreign, so what does is looked at again."""
+    live = resource.read()
+    return live if live is None or live.ours else resource.read()
 
 
 def _adoption(resource: Resource, live: Live) -> Change | _Refused:
@@ -189,7 +196,7 @@ def plan_teardown(
     """
 
     def look(resource: Resource) -> Change | _Refused | None:
-        live = resource.read()
+        live = _seen(resource)
         if live is None or not live.ours:
             return None
         if resource.holds_data and keep_data:
