@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from event_source_cloud import free_port
+from event_source_cloud import free_port, until
 
-from awaited import until
 from stockpipe.aws import Endpoint
 
 Rule = dict[str, Any]
@@ -100,7 +99,7 @@ def fault_proxy(cloud: Endpoint, log: Path) -> Iterator[Faults]:
                     return bool(faults._call("health", "GET"))
                 return False
 
-            until(ready)
+            until("the proxy answers", ready)
             yield faults
         finally:
             process.terminate()
