@@ -94,3 +94,10 @@ def run(cli: Cli, file: Path, environment: Mapping[str, str], *options: str) -> 
         *options,
         env=environment,
     ).err
+
+
+def head_of(file: Path, rows: int) -> Path:
+    """The header and the first rows of a CSV file, as a file beside it."""
+    head = file.with_name(f"{rows}.csv")
+    head.write_text("".join(file.read_text().splitlines(keepends=True)[: rows + 1]))
+    return head

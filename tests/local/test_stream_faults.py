@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from embedded import cleaned, client
-from faulty_stream import World, assert_whole_and_in_order, content, key, records, run
+from faulty_stream import World, assert_whole_and_in_order, content, head_of, key, records, run
 from kinesis_proxy import Fault, mixed
 from stockpipe_cli import Cli
 
@@ -41,18 +41,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def daily(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real bars as a file: more than are read ahead of what is sent."""
-    file = daily_bars(tmp_path_factory.mktemp("daily"))
-    head = file.with_name("head.csv")
-    head.write_text("".join(file.read_text().splitlines(keepends=True)[:7_001]))
-    return head
+    return head_of(daily_bars(tmp_path_factory.mktemp("daily")), 7_000)
 
 
 @pytest.fixture(scope="module")
 def few(daily: Path) -> Path:
     """The first of them."""
-    head = daily.with_name("few.csv")
-    head.write_text("".join(daily.read_text().splitlines(keepends=True)[:701]))
-    return head
+    return head_of(daily, 700)
 
 
 def bars(symbols: int, each: int) -> list[Quote]:
